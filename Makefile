@@ -1,0 +1,63 @@
+# Every target makes what it needs first; a fresh clone can start with any of them.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+export VENV
+
+# Two workers fill the machines that CI has; a file stays on one, so that its engine starts once.
+WORKERS ?= 2
+PYTEST := $(BIN)/pytest
+
+.PHONY: help setup demo test check contracts bench soak generate lock format
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+setup: ## Create .venv with everything pinned (all other targets do this first)
+	@tools/bootstrap
+
+demo: setup ## Triage the commits of this repository, with a worker killed half way
+	@$(BIN)/perdure demo
+
+test: setup ## Every test, on embedded PostgreSQL 18, on 15, and behind pgbouncer
+	@tools/engines
+	@$(PYTEST) -n $(WORKERS) --dist loadfile
+
+check: setup ## Everything that needs no engine: format, lint, types, layers, generated files, fast tests
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/interrogate --quiet src
+	@$(BIN)/python tools/generate_sync.py --check
+	@$(PYTEST) -q -m fast $(wildcard tests/architecture tests/domain tests/core)
+
+contracts: setup ## Every contract on every backend, ending with the kind x backend table
+	@tools/engines
+	@$(PYTEST) -q -n $(WORKERS) --dist loadfile --contracts-table tests/contracts
+
+bench: setup ## Measure against a bare INSERT on this machine; prints a table and JSON
+	@$(BIN)/python -m bench
+
+soak: setup ## The full forms of the fault and simulation sweeps; takes its time
+	@tools/engines
+	@$(PYTEST) -m soak
+
+generate: setup ## Write perdure.sync again from the async source
+	@$(BIN)/python tools/generate_sync.py
+
+format: setup ## Let ruff rewrite what it can
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+# Locks name packages, versions and hashes, never an address: the machine that installs them knows its index.
+UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --custom-compile-command "make lock" pyproject.toml
+
+lock: setup ## Pin the newest allowed versions of everything again
+	@$(UV_COMPILE) --upgrade --output-file requirements.txt
+	@$(UV_COMPILE) --upgrade --constraint requirements.txt requirements-dev.in --output-file requirements-dev.txt

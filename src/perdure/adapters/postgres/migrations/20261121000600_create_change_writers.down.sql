@@ -1,0 +1,12 @@
+DROP FUNCTION perdure.insert_checkpoints(uuid, jsonb, integer, timestamptz);
+DROP FUNCTION perdure.insert_audit(uuid, jsonb, timestamptz);
+DROP FUNCTION perdure.insert_references(uuid, uuid, jsonb);
+DROP FUNCTION perdure.insert_effects(uuid, uuid, integer, jsonb, jsonb, timestamptz);
+DROP FUNCTION perdure.end_tool_calls(uuid, uuid, jsonb, jsonb, timestamptz);
+DROP FUNCTION perdure.insert_tool_calls(uuid, uuid, jsonb, jsonb, timestamptz);
+DROP FUNCTION perdure.end_steps(uuid, uuid, jsonb, jsonb, timestamptz);
+DROP FUNCTION perdure.insert_steps(uuid, uuid, integer, jsonb, jsonb, timestamptz);
+DROP FUNCTION perdure.insert_run(uuid, jsonb, jsonb, jsonb, timestamptz);
+DROP FUNCTION perdure.explain_closed_run(uuid, uuid);
+DROP FUNCTION perdure.write_signal(uuid, jsonb, jsonb, jsonb, timestamptz);
+DROP FUNCTION perdure.find_recorded(uuid, uuid, jsonb);

@@ -1,0 +1,10 @@
+-- Newest first.
+SELECT
+    event.tenant_id, event.id, event.sequence_number, event.event_type, event.aggregate_type, event.aggregate_id,
+    event.event_data, event.schema_version, event.correlation_id, event.causation_id, event.actor, event.source,
+    event.occurred_at
+FROM perdure.orchestration_events AS event
+WHERE event.tenant_id = %(tenant_id)s AND event.actor = %(actor)s
+    AND (%(before)s::bigint IS NULL OR event.sequence_number < %(before)s)
+ORDER BY event.sequence_number DESC
+LIMIT %(limit)s

@@ -1,0 +1,3 @@
+"""Effects delivered over HTTP, signed as Standard Webhooks asks."""
+
+from __future__ import annotations

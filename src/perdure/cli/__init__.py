@@ -1,0 +1,3 @@
+"""The perdure command."""
+
+from __future__ import annotations

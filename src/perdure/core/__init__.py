@@ -1,0 +1,3 @@
+"""The plane itself: it knows ports and values, never an adapter."""
+
+from __future__ import annotations

@@ -1,0 +1,115 @@
+"""Changes of one tenant that wait together are committed together.
+
+While one transaction of a tenant is under way in this process, its next changes gather; when it ends, they go as one.
+The tenant's counter is then taken once for all of them and the disk is waited for once. Nobody waits for company: a
+change that finds its tenant idle goes alone, at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from perdure.domain.scope import Scope
+from perdure.ports.ledger import Ledger
+
+Result: TypeAlias = Mapping[str, Any]
+_Waiting: TypeAlias = tuple[bytes, asyncio.Future[Result]]
+
+COALESCED_CHANGES_MAX = 64
+COALESCED_BYTES_MAX = 4 * 1_048_576
+
+
+@dataclass(slots=True)
+class _Lane:
+    """The changes of one tenant and user: only those share a transaction."""
+
+    scope: Scope
+    waiting: deque[_Waiting] = field(default_factory=deque)
+    draining: asyncio.Task[None] | None = None
+
+
+class CommitQueue:
+    """Commits through a ledger, one transaction a tenant at a time.
+
+    ``changes_max`` and ``bytes_max`` bound one transaction; with ``changes_max`` 1 nothing is coalesced and nothing
+    waits.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        changes_max: int = COALESCED_CHANGES_MAX,
+        bytes_max: int = COALESCED_BYTES_MAX,
+    ) -> None:
+        self._ledger = ledger
+        self._changes_max = changes_max
+        self._bytes_max = bytes_max
+        self._lanes: dict[tuple[UUID, UUID | None], _Lane] = {}
+
+    async def commit(self, scope: Scope, change: bytes) -> Result:
+        """Commit one change and return its result; raises what a commit of it alone would raise."""
+        if self._changes_max == 1:
+            return (await self._ledger.commit(scope, [change]))[0]
+        key = (scope.tenant_id, scope.user_id)
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = _Lane(scope)
+            try:
+                return (await self._ledger.commit(scope, [change]))[0]
+            finally:
+                self._go_on(key, lane)
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        lane.waiting.append((change, future))
+        result = await future
+        if isinstance(error := result.get("error"), Exception):
+            raise error
+        return result
+
+    async def close(self) -> None:
+        """Wait until everything that was accepted is answered."""
+        while tasks := [lane.draining for lane in self._lanes.values() if lane.draining is not None]:
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _go_on(self, key: tuple[UUID, UUID | None], lane: _Lane) -> None:
+        if lane.waiting:
+            lane.draining = asyncio.get_running_loop().create_task(self._drain(key, lane))
+        else:
+            del self._lanes[key]
+
+    async def _drain(self, key: tuple[UUID, UUID | None], lane: _Lane) -> None:
+        while batch := self._take(lane):
+            try:
+                results = await self._ledger.commit(lane.scope, [change for change, _ in batch])
+            except asyncio.CancelledError:
+                for _, future in batch:
+                    future.cancel()
+                raise
+            except Exception as exc:  # noqa: BLE001 - handed to every caller that waits for this transaction
+                for _, future in batch:
+                    if not future.done():
+                        future.set_exception(exc)
+                continue
+            for (_, future), result in zip(batch, results, strict=True):
+                if not future.done():
+                    future.set_result(result)
+        del self._lanes[key]
+
+    def _take(self, lane: _Lane) -> list[_Waiting]:
+        """The next transaction: as many as the bounds allow, at least one; callers that gave up are passed over."""
+        batch: list[_Waiting] = []
+        size = 0
+        while lane.waiting and len(batch) < self._changes_max:
+            change, future = lane.waiting[0]
+            if batch and size + len(change) > self._bytes_max:
+                break
+            lane.waiting.popleft()
+            if not future.done():
+                batch.append((change, future))
+                size += len(change)
+        return batch

@@ -1,0 +1,416 @@
+"""A change: a unit of work as a value. It is built without I/O and committed as one transaction.
+
+Additions (steps, tool calls, effects, checkpoints) compare nothing but that the run is RUNNING, so that any number of
+tasks may add to one run at once. The end of a step, a tool call or the run compares, and only with the row it ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from perdure.domain import limits
+from perdure.domain.canonical import check_json, json_bytes, refuse_secret_keys
+from perdure.domain.change_values import (
+    Entities,
+    checked_duration,
+    checked_entities,
+    checked_error,
+    checked_json,
+    checked_object,
+    checked_retries,
+    checked_wait,
+    refuse_above,
+)
+from perdure.domain.handles import CheckpointRef, EffectRef, Run, StepRef, ToolCallRef
+from perdure.domain.ids import (
+    check_action,
+    check_effect_type,
+    check_key,
+    check_name,
+    check_text,
+    default_key,
+    effect_idempotency_key,
+)
+from perdure.domain.operation import (
+    AddAudit,
+    AddCheckpoint,
+    AddEffect,
+    AddStep,
+    AddToolCall,
+    Ending,
+    EndRun,
+    EndStep,
+    EndToolCall,
+    Operation,
+)
+from perdure.domain.outbox import check_effect_spec, policy_for
+from perdure.domain.run import RunStatus, StepStatus, StepType, ToolCallStatus
+from perdure.domain.scope import Scope
+from perdure.errors import IllegalTransition, Invalid, LimitExceeded
+
+DECISIONS = frozenset({"APPROVE", "DENY"})
+_CHECKPOINT_TTL_S = 7 * 86_400.0
+_WAIT_S = 86_400.0
+
+
+class Change:
+    """What will be written to one run, in one transaction; made by ``scope.change(run)``.
+
+    Nothing is sent while it is built, and every value is copied when it is given. Methods raise ``Invalid`` and
+    ``LimitExceeded`` at once; what depends on the ledger is raised by the commit.
+    """
+
+    def __init__(self, scope: Scope, run: Run, *, new_id: Callable[[], UUID]) -> None:
+        self.scope = scope
+        self.run = run
+        self.operations: list[Operation] = []
+        self.sequence: int | None = None
+        self.attempted = False
+        self._new_id = new_id
+        self._keys_reserved: set[str] = set()
+        self._call_counts: dict[tuple[UUID, str], int] = {}
+        self._effect_counts: dict[tuple[UUID, str], int] = {}
+
+    def __len__(self) -> int:
+        return len(self.operations)
+
+    def __repr__(self) -> str:
+        return f"Change(run={self.run.id}, operations={[type(operation).__name__ for operation in self.operations]})"
+
+    # --- steps ----------------------------------------------------------------------------------------------------
+
+    def step(
+        self,
+        name: str,
+        *,
+        step_type: StepType | str = StepType.DECISION,
+        key: str | None = None,
+        input: Any = None,  # noqa: A002 - the word the ledger uses
+        output: Mapping[str, Any] | None = None,
+        duration_ms: float | None = None,
+        specialist_id: str | None = None,
+        entities: Entities = (),
+        metadata: Any = None,
+    ) -> StepRef:
+        """Add a step; with ``output`` it is COMPLETED in the same change, else it stays RUNNING.
+
+        ``key`` is unique in the run (default: the name, ``name#2`` the second time). Recording a key again gives the
+        recorded step and adds nothing; with other content the commit raises ``KeyReused``. ``duration_ms`` is how long
+        it took, in milliseconds. ``entities`` are (type, id) references to what it concerns.
+        """
+        kind = StepType(step_type)
+        if kind is StepType.SPECIALIST_CALL and specialist_id is None:
+            raise Invalid(f"step {name!r} is a SPECIALIST_CALL and names no specialist; pass specialist_id=")
+        ref = self._new_step(name, kind, key=key)
+        self._add(
+            AddStep(
+                ref=ref,
+                input=checked_json(input, f"the input of step {name!r}"),
+                specialist_id=_text(specialist_id, "a specialist", limits.SPECIALIST_CHARS_MAX),
+                metadata=checked_json(metadata, f"the metadata of step {name!r}"),
+                duration_ms=checked_duration(duration_ms),
+                ending=self._completed(ref, output),
+                entities=checked_entities(entities, new_id=self._new_id),
+            )
+        )
+        return ref
+
+    def complete(self, step: StepRef, *, output: Mapping[str, Any] | None = None) -> None:
+        """End a RUNNING step as COMPLETED."""
+        recorded = checked_object(output or {}, f"the output of step {step.name!r}")
+        step.output = recorded
+        self._end_step(step, StepStatus.COMPLETED, {"output_result": recorded})
+
+    def fail(self, step: StepRef, *, error: Mapping[str, Any] | str, retryable: bool = True) -> None:
+        """End a RUNNING step as FAILED. ``error`` is a message or an object with at least ``message``."""
+        details = checked_error(error, f"the error of step {step.name!r}")
+        self._end_step(step, StepStatus.FAILED, {"error_details": details, "retryable": retryable})
+
+    def skip(self, step: StepRef, *, reason: str) -> None:
+        """End a RUNNING step as SKIPPED."""
+        self._end_step(step, StepStatus.SKIPPED, {"reason": check_name(reason)})
+
+    def retry(
+        self,
+        step: StepRef,
+        *,
+        input: Any = None,  # noqa: A002 - the word the ledger uses
+        output: Mapping[str, Any] | None = None,
+        duration_ms: float | None = None,
+    ) -> StepRef:
+        """Try a FAILED step again: a new step with the same key, the next index and ``retry_of``."""
+        if step.status is not StepStatus.FAILED:
+            raise IllegalTransition(f"step {step.key!r} is {step.status}; only a FAILED step is retried")
+        ref = self._step_ref(step.name, step.step_type, key=step.key, retry_count=step.retry_count + 1)
+        self._add(
+            AddStep(
+                ref=ref,
+                retried_event_id=self._new_id(),
+                retried_cause=self._ending_event_of(step) or step.started_event_id,
+                retry_of=step.id,
+                input=checked_json(input, f"the input of step {step.name!r}"),
+                duration_ms=checked_duration(duration_ms),
+                ending=self._completed(ref, output),
+            )
+        )
+        return ref
+
+    def wait(
+        self,
+        name: str,
+        *,
+        request: Mapping[str, Any],
+        timeout_s: float = _WAIT_S,
+        key: str | None = None,
+        entities: Entities = (),
+    ) -> StepRef:
+        """Add a WAIT step for an approval; the run is not handed to a worker until it is decided.
+
+        ``timeout_s`` seconds later (at most ``STEP_WAIT_S_MAX``) the relay ends it with decision TIMEOUT.
+        """
+        wait_s = checked_wait(timeout_s)
+        ref = self._new_step(name, StepType.WAIT, key=key)
+        content = checked_object(request, f"the request of wait {name!r}")
+        self._add(
+            AddStep(ref=ref, input=content, wait_s=wait_s, entities=checked_entities(entities, new_id=self._new_id))
+        )
+        return ref
+
+    def decide(self, step: StepRef, decision: str, *, reason: str | None = None) -> None:
+        """End a WAIT step with ``APPROVE`` or ``DENY``; the scope's actor decided it, and the audit trail keeps that."""
+        if step.step_type is not StepType.WAIT:
+            raise Invalid(f"step {step.key!r} is a {step.step_type}, not a WAIT; only a WAIT is decided")
+        if decision not in DECISIONS:
+            raise Invalid(f"{decision!r} is not a decision; one of: {', '.join(sorted(DECISIONS))}")
+        result = {"decision": decision, "decided_by": self.scope.actor, **({"reason": reason} if reason else {})}
+        self.complete(step, output=result)
+        self.audit("APPROVAL_DECIDED", resource_type="STEP", resource_id=step.id, context=result)
+
+    # --- tool calls, effects, checkpoints -------------------------------------------------------------------------
+
+    def tool_call(
+        self,
+        step: StepRef,
+        tool_name: str,
+        *,
+        args: Any = None,
+        result: Any = None,
+        error: Mapping[str, Any] | str | None = None,
+        pending: bool = False,
+        key: str | None = None,
+        duration_ms: float | None = None,
+        version: str | None = None,
+        cache_hit: bool = False,
+        metadata: Any = None,
+    ) -> ToolCallRef:
+        """Record a tool call of ``step``: COMPLETED with ``result``, FAILED with ``error``, or PENDING.
+
+        ``key`` is unique in the step (default: the tool's name and occurrence). ``duration_ms`` is in milliseconds.
+        """
+        check_text(tool_name, what="a tool name", limit="tool_name_chars_max", chars_max=limits.TOOL_NAME_CHARS_MAX)
+        ref = ToolCallRef(
+            id=self._new_id(),
+            step=step,
+            key=check_key(key) if key is not None else self._count(self._call_counts, step, tool_name),
+            tool_name=tool_name,
+            status=ToolCallStatus.PENDING,
+            called_event_id=self._new_id(),
+        )
+        ending = None if pending else self._ending_of_call(ref, result, error, cache_hit=cache_hit)
+        self._add(
+            AddToolCall(
+                ref=ref,
+                args=checked_json(args if args is not None else {}, f"the arguments of {tool_name!r}"),
+                version=_text(version, "a version", limits.VERSION_CHARS_MAX),
+                metadata=checked_json(metadata, f"the metadata of {tool_name!r}"),
+                duration_ms=checked_duration(duration_ms),
+                ending=ending,
+            )
+        )
+        return ref
+
+    def finish_call(
+        self,
+        call: ToolCallRef,
+        *,
+        result: Any = None,
+        error: Mapping[str, Any] | str | None = None,
+        duration_ms: float | None = None,
+        cache_hit: bool = False,
+    ) -> None:
+        """End a PENDING tool call of an earlier change, with ``result`` or with ``error``."""
+        if call.status is not ToolCallStatus.PENDING:
+            raise IllegalTransition(f"tool call {call.key!r} is {call.status}; only a PENDING one ends")
+        ending = self._ending_of_call(call, result, error, cache_hit=cache_hit)
+        self._add(EndToolCall(ref=call, ending=ending, duration_ms=checked_duration(duration_ms)))
+
+    def effect(
+        self,
+        step: StepRef,
+        effect_type: str,
+        spec: Mapping[str, Any],
+        *,
+        key: str | None = None,
+        independent: bool = False,
+        max_retries: int | None = None,
+        metadata: Any = None,
+    ) -> EffectRef:
+        """Request an effect outside: it leaves through the outbox, after this change is committed.
+
+        ``key`` is local to the step (default: the type and occurrence); the library prefixes it, so that the receiver
+        sees the same idempotency key after every restart. Effects of a run are delivered in the order they were
+        requested unless ``independent``. Secrets are refused in ``spec``: pass ``secret_ref``.
+        """
+        check_effect_type(effect_type)
+        local = check_key(key) if key is not None else self._count(self._effect_counts, step, effect_type.lower())
+        full = effect_idempotency_key(self.run.id, step_key=_attempt_key(step), effect_key=local)
+        content = check_effect_spec(effect_type, spec=spec) | {"idempotency_key": full}
+        refuse_secret_keys(content, what=f"the specification of {effect_type}")
+        retries = checked_retries(policy_for(effect_type).max_retries if max_retries is None else max_retries)
+        ref = EffectRef(
+            id=self._new_id(),
+            outbox_id=self._new_id(),
+            step=step,
+            effect_type=effect_type,
+            key=local,
+            idempotency_key=full,
+        )
+        self._add(
+            AddEffect(
+                ref=ref,
+                event_id=self._new_id(),
+                spec=checked_object(content, f"the specification of {effect_type}"),
+                max_retries=retries,
+                independent=independent,
+                metadata=checked_json(metadata, "the metadata of an effect"),
+            )
+        )
+        return ref
+
+    def checkpoint(self, state: Any, *, ttl_s: float = _CHECKPOINT_TTL_S) -> CheckpointRef:
+        """Keep the run's state, so that another worker can go on from here. It expires after ``ttl_s`` seconds."""
+        if ttl_s <= 0:
+            raise Invalid(f"a checkpoint that lives {ttl_s} s; more than 0 is expected")
+        content = check_json(
+            state, what="a checkpoint", bytes_max=limits.CHECKPOINT_BYTES_MAX, limit="checkpoint_bytes_max"
+        )
+        ref = CheckpointRef(id=self._new_id())
+        size = len(json_bytes(content))
+        self._add(AddCheckpoint(ref=ref, event_id=self._new_id(), content=content, size_bytes=size, ttl_s=float(ttl_s)))
+        return ref
+
+    # --- the run --------------------------------------------------------------------------------------------------
+
+    def complete_run(self) -> None:
+        """End the run as COMPLETED once its steps are done; with effects outstanding, the last delivery does it."""
+        self._end_run(RunStatus.COMPLETED, None, None)
+
+    def fail_run(self, reason: str, *, error: Mapping[str, Any] | None = None) -> None:
+        """End the run as FAILED; what it has not delivered becomes a dead letter with code RUN_CANCELLED."""
+        self._end_run(RunStatus.FAILED, reason, error)
+
+    def cancel_run(self, reason: str) -> None:
+        """End the run as CANCELLED; what it has not delivered becomes a dead letter with code RUN_CANCELLED."""
+        self._end_run(RunStatus.CANCELLED, reason, None)
+
+    def audit(self, action: str, *, resource_type: str, resource_id: UUID, context: Mapping[str, Any]) -> None:
+        """Add an entry to the audit trail, committed with the rest."""
+        self._add(
+            AddAudit(
+                id=self._new_id(),
+                action=check_action(action),
+                resource_type=resource_type,
+                resource_id=resource_id,
+                context=checked_object(context, "the context of an audit entry"),
+            )
+        )
+
+    def release(self) -> None:
+        """Give back the default keys of this change, because it will not be committed."""
+        self.run.release_keys(self._keys_reserved)
+        self._keys_reserved = set()
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _add(self, operation: Operation) -> None:
+        if any(isinstance(earlier, EndRun) for earlier in self.operations[-1:]) and not isinstance(operation, AddAudit):
+            raise IllegalTransition("this change ends the run; nothing is added after that")
+        refuse_above("change_operations_max", limits.CHANGE_OPERATIONS_MAX, len(self.operations) + 1)
+        self.operations.append(operation)
+
+    def _new_step(self, name: str, kind: StepType, *, key: str | None) -> StepRef:
+        check_name(name)
+        if key is None:
+            key = self.run.reserve_key(name)
+            self._keys_reserved.add(key)
+        return self._step_ref(name, kind, key=check_key(key), retry_count=0)
+
+    def _step_ref(self, name: str, kind: StepType, *, key: str, retry_count: int) -> StepRef:
+        return StepRef(
+            id=self._new_id(),
+            run_id=self.run.id,
+            key=key,
+            name=name,
+            step_type=kind,
+            retry_count=retry_count,
+            status=StepStatus.RUNNING,
+            started_event_id=self._new_id(),
+        )
+
+    def _completed(self, step: StepRef, output: Mapping[str, Any] | None) -> Ending | None:
+        if output is None:
+            return None
+        step.status = StepStatus.COMPLETED
+        step.output = checked_object(output, f"the output of step {step.name!r}")
+        return Ending(event_id=self._new_id(), status=step.status, data={"output_result": step.output})
+
+    def _end_step(self, step: StepRef, status: StepStatus, data: Mapping[str, Any]) -> None:
+        if step.status is not StepStatus.RUNNING:
+            raise IllegalTransition(f"step {step.key!r} is {step.status} and cannot become {status}")
+        step.status = status
+        ending = Ending(event_id=self._new_id(), status=status, data=data)
+        for position, operation in enumerate(self.operations):
+            if isinstance(operation, AddStep) and operation.ref is step:
+                # Started and ended in one change: one row, written once.
+                self.operations[position] = replace(operation, ending=ending)
+                return
+        self._add(EndStep(ref=step, ending=ending))
+
+    def _ending_event_of(self, step: StepRef) -> UUID | None:
+        for operation in self.operations:
+            if isinstance(operation, AddStep | EndStep) and operation.ref is step and operation.ending is not None:
+                return operation.ending.event_id
+        return None
+
+    def _ending_of_call(
+        self, ref: ToolCallRef, result: Any, error: Mapping[str, Any] | str | None, *, cache_hit: bool
+    ) -> Ending:
+        if error is None:
+            ref.status = ToolCallStatus.COMPLETED
+            data = {"result": checked_json(result, f"the result of {ref.tool_name!r}"), "cache_hit": cache_hit}
+        else:
+            ref.status = ToolCallStatus.FAILED
+            data = {"error_details": checked_error(error, f"the error of {ref.tool_name!r}")}
+        return Ending(event_id=self._new_id(), status=ref.status, data=data)
+
+    def _end_run(self, status: RunStatus, reason: str | None, error: Mapping[str, Any] | None) -> None:
+        if reason is not None:
+            check_text(reason, what="a reason", limit="exit_reason_chars_max", chars_max=limits.EXIT_REASON_CHARS_MAX)
+        details = None if error is None else checked_object(error, "the error of a run")
+        self._add(EndRun(event_id=self._new_id(), status=status, exit_reason=reason, error=details))
+
+    def _count(self, counts: dict[tuple[UUID, str], int], step: StepRef, name: str) -> str:
+        counts[step.id, name] = counts.get((step.id, name), 0) + 1
+        return default_key(name, occurrence=counts[step.id, name])
+
+
+def _attempt_key(step: StepRef) -> str:
+    # A retried step is another step: what its first attempt requested must not swallow what this one requests.
+    return step.key if step.retry_count == 0 else f"{step.key}~{step.retry_count}"
+
+
+def _text(value: str | None, what: str, chars_max: int) -> str | None:
+    return None if value is None else check_text(value, what=what, limit="chars_max", chars_max=chars_max)
