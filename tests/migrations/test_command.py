@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from perdure.adapters.postgres.migration_files import released_migrations
 from perdure.cli.commands.migrate import migrate
-from perdure.compose_migrate import Target
+from perdure.compose.migrate import Target
 from perdure.errors import Invalid
 from tests.support.databases import Database
 

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from perdure.core.changes import Committer
+from perdure.core.listing import RunLists
 from perdure.core.signals import Signals, same_signal
 from perdure.domain import limits
 from perdure.domain.change import Change
@@ -28,7 +29,7 @@ SignalGiven: TypeAlias = tuple[str, str] | Signal | UUID
 _TAKE_UP_ROUNDS_MAX: Final = 3  # a signal can be taken up by somebody else between two looks, and then has a run
 
 
-class Runs:
+class Runs(RunLists):
     """The runs of one tenant."""
 
     def __init__(
@@ -42,10 +43,9 @@ class Runs:
         environment: Environment,
         worker: str,
     ) -> None:
-        self._scope = scope
+        super().__init__(reader, scope)
         self._committer = committer
         self._ledger = ledger
-        self._reader = reader
         self._signals = signals
         self._environment = environment
         self._worker = worker
@@ -152,7 +152,7 @@ class Runs:
                 result = await self._committer.send(rendered)
                 if "ok" in result:
                     return self._started(draft, signal.id, signal.correlation_id, result["ok"])
-            runs = await self._reader.runs_of_signal(self._scope, signal.id)
+            runs = await self._reader.runs_of_signal(self._scope, signal.id, after=None, limit=limits.PAGE_SIZE_MAX)
             if runs:
                 return await self._same_run(draft, runs[-1])
             signal = await self._reader.get_signal(self._scope, signal.id)
@@ -189,9 +189,7 @@ class Runs:
             )
         return await self.get(record.id)
 
-    def _started(
-        self, draft: RunDraft, signal_id: UUID, correlation_id: UUID, committed: Mapping[str, Any]
-    ) -> Run:
+    def _started(self, draft: RunDraft, signal_id: UUID, correlation_id: UUID, committed: Mapping[str, Any]) -> Run:
         """The handle of a run that was just started: all of it is known without asking again."""
         record = RunRecord(
             tenant_id=self._scope.tenant_id,

@@ -8,8 +8,9 @@ from typing import Any
 from uuid import UUID
 
 from perdure.core.changes import Committer
+from perdure.core.listing import SignalLists
 from perdure.domain.intake import SignalDraft, draft_signal, render_signal
-from perdure.domain.records import Page, Signal
+from perdure.domain.records import Signal
 from perdure.domain.run import SignalType
 from perdure.domain.scope import Scope
 from perdure.errors import KeyReused
@@ -17,15 +18,12 @@ from perdure.ports.environment import Environment
 from perdure.ports.ledger_reads import LedgerReader
 
 
-class Signals:
+class Signals(SignalLists):
     """The signals of one tenant."""
 
-    def __init__(
-        self, scope: Scope, *, committer: Committer, reader: LedgerReader, environment: Environment
-    ) -> None:
-        self._scope = scope
+    def __init__(self, scope: Scope, *, committer: Committer, reader: LedgerReader, environment: Environment) -> None:
+        super().__init__(reader, scope)
         self._committer = committer
-        self._reader = reader
         self._environment = environment
 
     async def ingest(
@@ -76,10 +74,6 @@ class Signals:
     async def find(self, channel: str, source_id: str) -> Signal | None:
         """The signal that a channel sent under ``source_id``, or None."""
         return await self._reader.find_signal(self._scope, channel, source_id)
-
-    async def pending(self, *, limit: int = 100) -> Page[Signal]:
-        """Signals that no run has taken up yet, oldest first."""
-        return await self._reader.pending_signals(self._scope, limit=limit)
 
 
 def same_signal(draft: SignalDraft, row: Mapping[str, Any]) -> Signal:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from perdure.domain.event import Event
-from perdure.domain.records import Checkpoint, RunRecord, Signal, Step
+from perdure.domain.records import Checkpoint, RunRecord, Signal
 from perdure.domain.row import FromRow, Instant
 from perdure.domain.run import RunStatus, RunType, SignalStatus, SignalType
 
@@ -73,16 +73,8 @@ class TimelineEntry(FromRow):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecordedRun:
-    """A run and the steps it has recorded, without their inputs."""
-
-    run: RunRecord
-    steps: tuple[Step, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """What came of an input: the signal and the runs that were for it, newest first."""
+    """What came of an input: the signal and the runs that were for it, oldest first."""
 
     signal: Signal
     runs: tuple[RunRecord, ...]

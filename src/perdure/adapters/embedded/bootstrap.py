@@ -97,6 +97,10 @@ async def _ensure_database(server: psycopg.AsyncConnection, database: str, *, ro
     await server.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name))
     await server.execute(sql.SQL("GRANT CONNECT, CREATE ON DATABASE {} TO {}").format(name, owner))
     for role in roles:
-        await server.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(name, sql.Identifier(role)))
+        grantee = sql.Identifier(role)
+        await server.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(name, grantee))
+        # For people with psql, who name tables without their schema.
+        path = sql.SQL("ALTER ROLE {} IN DATABASE {} SET search_path = {}, public")
+        await server.execute(path.format(grantee, name, name))
     # Whoever is let in at all has business in this database only.
     await server.execute("REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC")

@@ -21,6 +21,18 @@ BEGIN
         END IF;
     END LOOP;
 
+    -- For people with psql: tables are found by their names, and no session blocks others for long. The library itself
+    -- relies on none of this.
+    FOREACH role_name IN ARRAY ARRAY['perdure_owner', 'perdure_app', 'perdure_relay', 'perdure_maintenance'] LOOP
+        EXECUTE format('ALTER ROLE %I IN DATABASE %I SET search_path = perdure, public', role_name, current_database());
+        EXECUTE format('ALTER ROLE %I IN DATABASE %I SET idle_in_transaction_session_timeout = ''60s''',
+            role_name, current_database());
+    END LOOP;
+    FOREACH role_name IN ARRAY ARRAY['perdure_app', 'perdure_relay'] LOOP
+        EXECUTE format('ALTER ROLE %I IN DATABASE %I SET statement_timeout = ''30s''', role_name, current_database());
+        EXECUTE format('ALTER ROLE %I IN DATABASE %I SET lock_timeout = ''10s''', role_name, current_database());
+    END LOOP;
+
     -- Until 15 membership is enough to become a role; since 16 it takes the SET option.
     IF current_setting('server_version_num')::integer >= 160000 THEN
         may_become_owner := pg_has_role(current_user, 'perdure_owner', 'SET');

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from perdure import compose_migrate
-from perdure.compose_migrate import Applied, SchemaStatus, Target, Verification
+from perdure.compose import migrate as compose_migrate
+from perdure.compose.migrate import Applied, SchemaStatus, Target, Verification
 from perdure.errors import Invalid
 
 __all__ = ["migrate"]

@@ -12,7 +12,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from perdure.compose_embedded import (
+from perdure.compose.embedded import (
     BackupReport,
     ClusterState,
     ClusterStatus,

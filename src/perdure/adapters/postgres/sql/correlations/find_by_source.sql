@@ -4,6 +4,7 @@ FROM unnest(%(channels)s::text[], %(source_ids)s::text[]) AS reading (channel, s
 CROSS JOIN LATERAL (
     SELECT found.correlation_id
     FROM perdure.signals AS found
-    WHERE found.tenant_id = %(tenant_id)s AND found.source_channel = reading.channel AND found.source_id = reading.source_id
+    WHERE found.tenant_id = %(tenant_id)s AND found.source_channel = reading.channel
+        AND found.source_id = reading.source_id
     LIMIT 1
 ) AS signal

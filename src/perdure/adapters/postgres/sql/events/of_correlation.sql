@@ -3,6 +3,7 @@ SELECT
     event.event_data, event.schema_version, event.correlation_id, event.causation_id, event.actor, event.source,
     event.occurred_at
 FROM perdure.orchestration_events AS event
-WHERE event.tenant_id = %(tenant_id)s AND event.correlation_id = %(correlation_id)s AND event.sequence_number > %(after)s
+WHERE event.tenant_id = %(tenant_id)s AND event.correlation_id = %(correlation_id)s
+    AND event.sequence_number > %(after)s
 ORDER BY event.sequence_number
 LIMIT %(limit)s

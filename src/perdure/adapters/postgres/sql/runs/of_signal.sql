@@ -6,6 +6,6 @@ SELECT
     run.last_event_id
 FROM perdure.runs AS run
 WHERE run.tenant_id = %(tenant_id)s AND run.signal_id = %(signal_id)s
-    AND (%(after_at)s::timestamptz IS NULL OR (run.started_at, run.id) < (%(after_at)s, %(after_id)s::uuid))
-ORDER BY run.started_at DESC, run.id DESC
+    AND (%(after_at)s::timestamptz IS NULL OR (run.started_at, run.id) > (%(after_at)s, %(after_id)s::uuid))
+ORDER BY run.started_at, run.id
 LIMIT %(limit)s

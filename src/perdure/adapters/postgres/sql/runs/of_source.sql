@@ -8,5 +8,5 @@ FROM perdure.signals AS signal
 JOIN perdure.runs AS run ON run.tenant_id = signal.tenant_id AND run.signal_id = signal.id
 WHERE signal.tenant_id = %(tenant_id)s AND signal.source_channel = %(channel)s AND signal.source_id = %(source_id)s
     AND run.tenant_id = %(tenant_id)s
-ORDER BY run.started_at DESC, run.id DESC
+ORDER BY run.started_at, run.id
 LIMIT %(limit)s

@@ -4,4 +4,5 @@ SELECT
     signal.correlation_id, signal.causation_id, signal.actor, signal.source, signal.ingested_by,
     signal.last_event_id
 FROM perdure.signals AS signal
-WHERE signal.tenant_id = %(tenant_id)s AND signal.source_channel = %(channel)s AND signal.source_id = %(source_id)s
+WHERE signal.tenant_id = %(tenant_id)s AND signal.source_channel = %(channel)s
+    AND signal.source_id = %(source_id)s

@@ -15,7 +15,7 @@ from perdure.adapters import embedded
 from perdure.adapters.postgres import catalog, migrate, migration_script
 from perdure.adapters.postgres.catalog import Verification
 from perdure.adapters.postgres.migrate import Applied, SchemaStatus
-from perdure.compose_embedded import ROLES, embedded_config
+from perdure.compose.embedded import ROLES, embedded_config
 from perdure.errors import Invalid
 
 __all__ = [

@@ -1,0 +1,1 @@
+SELECT perdure.claim_outbox(%(request)s::jsonb)

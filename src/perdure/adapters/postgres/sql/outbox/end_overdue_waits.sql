@@ -1,0 +1,1 @@
+SELECT perdure.end_overdue_waits(%(request)s::jsonb)

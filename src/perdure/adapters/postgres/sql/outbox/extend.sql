@@ -1,0 +1,1 @@
+SELECT perdure.extend_outbox(%(request)s::jsonb)

@@ -1,0 +1,1 @@
+SELECT perdure.finish_outbox(%(request)s::jsonb)

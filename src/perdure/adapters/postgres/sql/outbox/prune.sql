@@ -1,0 +1,1 @@
+SELECT perdure.prune_outbox(%(request)s::jsonb)

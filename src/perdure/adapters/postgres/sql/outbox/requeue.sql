@@ -1,0 +1,1 @@
+SELECT perdure.requeue_outbox(%(request)s::jsonb)

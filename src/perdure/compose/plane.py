@@ -1,0 +1,91 @@
+"""Opening a plane."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from perdure.adapters.postgres.ledger import PostgresLedger
+from perdure.adapters.postgres.ledger_reads import PostgresLedgerReader
+from perdure.adapters.postgres.tenants import PostgresTenants
+from perdure.compose.database import check_plane, database, refuse_privileged, session
+from perdure.config import DATA_DIR_DEFAULT, Config, make_config
+from perdure.core.commit_queue import COALESCED_CHANGES_MAX, CommitQueue
+from perdure.core.environment import system_environment
+from perdure.core.plane import Plane
+from perdure.core.tenants import Tenants
+from perdure.domain.limits import WORKER_CHARS_MAX
+from perdure.ports.environment import Environment
+
+
+def open_plane(
+    dsn: str | None = None,
+    *,
+    data_dir: str | Path = DATA_DIR_DEFAULT,
+    mode: str | None = None,
+    env: str | None = None,
+    relay_dsn: str | None = None,
+    listen_dsn: str | None = None,
+    owner_dsn: str | None = None,
+    coalesce: bool = True,
+    connections_max: int = 10,
+    timeout_s: float = 30.0,
+    environment: Environment | None = None,
+) -> AbstractAsyncContextManager[Plane]:
+    """Open a plane: ``async with perdure.open() as plane``.
+
+    Without ``dsn`` it is on the embedded PostgreSQL under ``data_dir``, which is started or joined, migrated, and left
+    at the end; with one it is on a database of yours (PostgreSQL 15 or later) as the role ``perdure_app``, with the
+    (``mode``, ``env``) that the database was made for. ``relay_dsn``, ``listen_dsn`` (not through a pooler) and
+    ``owner_dsn`` are needed only for what those roles do: delivering, waking early, and administering tenants.
+
+    ``coalesce`` lets changes of a tenant that wait together share a transaction. At most ``connections_max``
+    connections are used, and one is waited for ``timeout_s`` seconds. ``environment`` replaces time, chance and ids.
+
+    Raises ``Refused`` (other plane, other schema, unsupported platform) and ``BackendDown``.
+    """
+    config = make_config(
+        dsn,
+        data_dir=data_dir,
+        mode=mode,
+        env=env,
+        relay_dsn=relay_dsn,
+        listen_dsn=listen_dsn,
+        owner_dsn=owner_dsn,
+        coalesce=coalesce,
+        connections_max=connections_max,
+        timeout_s=timeout_s,
+    )
+    return running_plane(config, environment if environment is not None else system_environment())
+
+
+@asynccontextmanager
+async def running_plane(config: Config, environment: Environment) -> AsyncIterator[Plane]:
+    """The plane of a configuration, running for as long as the block lasts."""
+    async with AsyncExitStack() as stack:
+        dsns = await stack.enter_async_context(database(config))
+        app = await stack.enter_async_context(session(dsns.app, config, role="app"))
+        await check_plane(app, config)
+        await refuse_privileged(app)
+        ledger = PostgresLedger(app)
+        queue = CommitQueue(ledger, changes_max=COALESCED_CHANGES_MAX if config.coalesce else 1)
+        stack.push_async_callback(queue.close)
+        yield Plane(
+            mode=config.mode,
+            env=config.env,
+            ledger=ledger,
+            reader=PostgresLedgerReader(app),
+            tenants=Tenants(PostgresTenants(dsns.owner)),
+            environment=environment,
+            queue=queue,
+            worker=worker_name(environment),
+        )
+
+
+def worker_name(environment: Environment) -> str:
+    """Who holds a lease, for people to read: host, process, and a part that no other process has."""
+    unique = environment.ids.new().hex[-12:]
+    return f"{socket.gethostname()}:{os.getpid()}:{unique}"[-WORKER_CHARS_MAX:]
