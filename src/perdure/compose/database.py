@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,7 +13,9 @@ from perdure.adapters.postgres import migrate
 from perdure.adapters.postgres.session import PoolSettings, Session
 from perdure.compose.embedded import ROLES, embedded_config
 from perdure.config import Config
+from perdure.domain.limits import WORKER_CHARS_MAX
 from perdure.errors import Forbidden, Refused
+from perdure.ports.environment import Environment
 
 _SETTINGS = "SELECT mode, env, namespace::text AS namespace FROM perdure.plane_settings"
 
@@ -74,8 +78,8 @@ async def check_plane(opened: Session, config: Config) -> None:
     found, wanted = (row["mode"], row["env"]), (config.mode, config.env)
     if found != wanted:
         raise Refused(
-            f"this database serves mode {found[0]!r}, env {found[1]!r}, and was opened as {wanted[0]!r}, {wanted[1]!r}; "
-            "one ledger database serves one of each",
+            f"this database serves mode {found[0]!r}, env {found[1]!r}, and was opened as {wanted[0]!r}, "
+            f"{wanted[1]!r}; one ledger database serves one of each",
             code="other_plane",
         )
 
@@ -92,3 +96,9 @@ async def refuse_privileged(opened: Session) -> None:
             "this DSN's role bypasses row-level security; open the plane as perdure_app or a member of it",
             code="privileged_role",
         )
+
+
+def worker_name(environment: Environment) -> str:
+    """Who holds a lease, for people to read: host, process, and a part that no other process has."""
+    unique = environment.ids.new().hex[-12:]
+    return f"{socket.gethostname()}:{os.getpid()}:{unique}"[-WORKER_CHARS_MAX:]

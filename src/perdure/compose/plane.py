@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from perdure.adapters.postgres.ledger import PostgresLedger
 from perdure.adapters.postgres.ledger_reads import PostgresLedgerReader
 from perdure.adapters.postgres.tenants import PostgresTenants
-from perdure.compose.database import check_plane, database, refuse_privileged, session
+from perdure.compose.database import Dsns, check_plane, database, refuse_privileged, session, worker_name
+from perdure.compose.relay import WebhookSettings, running_relay
 from perdure.config import DATA_DIR_DEFAULT, Config, make_config
 from perdure.core.commit_queue import COALESCED_CHANGES_MAX, CommitQueue
+from perdure.core.effect_hints import EffectHints
 from perdure.core.environment import system_environment
 from perdure.core.plane import Plane
+from perdure.core.relay import Relay, RelaySettings
 from perdure.core.tenants import Tenants
-from perdure.domain.limits import WORKER_CHARS_MAX
 from perdure.ports.environment import Environment
+from perdure.ports.relay import DeadLetterHook, Deliverer
 
 
 def open_plane(
@@ -72,6 +74,8 @@ async def running_plane(config: Config, environment: Environment) -> AsyncIterat
         await refuse_privileged(app)
         ledger = PostgresLedger(app)
         queue = CommitQueue(ledger, changes_max=COALESCED_CHANGES_MAX if config.coalesce else 1)
+        hints = EffectHints(ledger)
+        stack.push_async_callback(hints.close)
         stack.push_async_callback(queue.close)
         yield Plane(
             mode=config.mode,
@@ -81,11 +85,34 @@ async def running_plane(config: Config, environment: Environment) -> AsyncIterat
             tenants=Tenants(PostgresTenants(dsns.owner)),
             environment=environment,
             queue=queue,
+            hints=hints,
+            open_relay=partial(_plane_relay, dsns, config, environment),
             worker=worker_name(environment),
         )
 
 
-def worker_name(environment: Environment) -> str:
-    """Who holds a lease, for people to read: host, process, and a part that no other process has."""
-    unique = environment.ids.new().hex[-12:]
-    return f"{socket.gethostname()}:{os.getpid()}:{unique}"[-WORKER_CHARS_MAX:]
+@asynccontextmanager
+async def _plane_relay(
+    dsns: Dsns,
+    config: Config,
+    environment: Environment,
+    deliverers: Mapping[str, Deliverer],
+    *,
+    webhooks: bool,
+    settings: RelaySettings | None,
+    on_dead_letter: DeadLetterHook | None,
+) -> AsyncIterator[Relay]:
+    async with (
+        session(dsns.relay, config, role="relay") as opened,
+        running_relay(
+            opened,
+            mode=config.mode,
+            listen_dsn=dsns.listen,
+            environment=environment,
+            deliverers=deliverers,
+            webhooks=WebhookSettings() if webhooks else None,
+            settings=settings,
+            on_dead_letter=on_dead_letter,
+        ) as relay,
+    ):
+        yield relay

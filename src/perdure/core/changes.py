@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from perdure.core.commit_queue import CommitQueue, Result
+from perdure.core.effect_hints import EffectHints
 from perdure.domain import limits
 from perdure.domain.canonical import json_bytes
 from perdure.domain.change import Change
@@ -27,10 +28,11 @@ _UNIQUE_VIOLATION: Final = "23505"
 class Committer:
     """Commits the changes of one scope."""
 
-    def __init__(self, scope: Scope, *, ledger: Ledger, queue: CommitQueue) -> None:
+    def __init__(self, scope: Scope, *, ledger: Ledger, queue: CommitQueue, hints: EffectHints) -> None:
         self._scope = scope
         self._ledger = ledger
         self._queue = queue
+        self._hints = hints
 
     async def commit(self, change: Change, *, connection: JoinedConnection | None = None) -> None:
         """Commit a change, or find that it was committed before; its references are up to date afterwards.
@@ -49,7 +51,7 @@ class Committer:
             raise
 
     async def _commit(self, change: Change, connection: JoinedConnection | None) -> None:
-        careful = False
+        careful = change.attempted  # an earlier attempt may have committed: look before writing
         for _ in range(_ROUNDS_MAX):
             if not change.operations:
                 return
@@ -69,6 +71,8 @@ class Committer:
                 continue
             if "ok" in result:
                 settle(change, result["ok"])
+                if connection is None and "effects" in rendered:
+                    self._hints.flag()
                 return
             if reconcile(change, result["recorded"]):
                 remember(change)

@@ -73,7 +73,7 @@ class CommitQueue:
 
     async def close(self) -> None:
         """Wait until everything that was accepted is answered."""
-        while tasks := [lane.draining for lane in self._lanes.values() if lane.draining is not None]:
+        while tasks := [lane.draining for lane in self._lanes.values() if lane.draining and not lane.draining.done()]:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _go_on(self, key: tuple[UUID, UUID | None], lane: _Lane) -> None:

@@ -124,9 +124,7 @@ class RunLists:
         calls = await self._reader.tool_calls_of_run(self._scope, run_id, after=paging.row_id(), limit=paging.limit)
         return paging.page(calls, keys=lambda call: (call.id,))
 
-    async def effects(
-        self, run_id: UUID, *, cursor: str | None = None, limit: int = PAGE_SIZE_DEFAULT
-    ) -> Page[Effect]:
+    async def effects(self, run_id: UUID, *, cursor: str | None = None, limit: int = PAGE_SIZE_DEFAULT) -> Page[Effect]:
         """The effects of a run by id."""
         paging = Paging(self._scope, "effects", run_id, cursor=cursor, limit=limit)
         effects = await self._reader.effects_of_run(self._scope, run_id, after=paging.row_id(), limit=paging.limit)

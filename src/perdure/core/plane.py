@@ -6,11 +6,16 @@ generated from this module and the facades it returns.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
 from uuid import UUID
 
 from perdure.core.changes import ChangeBlock, Committer
 from perdure.core.commit_queue import CommitQueue
+from perdure.core.effect_hints import EffectHints
 from perdure.core.reading import Events, Reading
+from perdure.core.relay import Relay, RelaySettings
 from perdure.core.runs import Runs
 from perdure.core.signals import Signals
 from perdure.core.tenant_outbox import TenantOutbox
@@ -22,6 +27,22 @@ from perdure.domain.scope import SOURCE_DEFAULT, Scope, make_scope
 from perdure.ports.environment import Environment
 from perdure.ports.ledger import JoinedConnection, Ledger
 from perdure.ports.ledger_reads import LedgerReader
+from perdure.ports.relay import DeadLetterHook, Deliverer
+
+
+class OpenRelay(Protocol):
+    """How a plane makes a relay on its own database."""
+
+    def __call__(
+        self,
+        deliverers: Mapping[str, Deliverer],
+        *,
+        webhooks: bool,
+        settings: RelaySettings | None,
+        on_dead_letter: DeadLetterHook | None,
+    ) -> AbstractAsyncContextManager[Relay]:
+        """A relay that is running for as long as the block lasts."""
+        ...
 
 
 class Plane:
@@ -37,6 +58,8 @@ class Plane:
         tenants: Tenants,
         environment: Environment,
         queue: CommitQueue,
+        hints: EffectHints,
+        open_relay: OpenRelay,
         worker: str,
     ) -> None:
         self.mode = mode
@@ -46,6 +69,8 @@ class Plane:
         self._reader = reader
         self._environment = environment
         self._queue = queue
+        self._hints = hints
+        self._open_relay = open_relay
         self._worker = worker
 
     def scope(self, tenant: str, *, actor: str, user: UUID | str | None = None, source: str = SOURCE_DEFAULT) -> Tenant:
@@ -61,8 +86,26 @@ class Plane:
             reader=self._reader,
             environment=self._environment,
             queue=self._queue,
+            hints=self._hints,
             worker=self._worker,
         )
+
+    def relay(
+        self,
+        deliverers: Mapping[str, Deliverer] | None = None,
+        *,
+        webhooks: bool = False,
+        settings: RelaySettings | None = None,
+        on_dead_letter: DeadLetterHook | None = None,
+    ) -> AbstractAsyncContextManager[Relay]:
+        """Begin a relay in this process: ``async with plane.relay({"SEND_EMAIL": send_email}) as relay``.
+
+        ``deliverers`` maps effect types to async functions of yours, ``"*"`` to the one for all others; ``webhooks``
+        delivers WEBHOOK_CALL and API_CALL over HTTP. In the block, ``await relay.drain()`` delivers what is due and
+        ``await relay.run()`` goes on until it is cancelled. ``on_dead_letter`` is told of every dead letter. Needs the
+        DSN of the role ``perdure_relay`` (the embedded plane has it). Raises ``Refused``.
+        """
+        return self._open_relay(deliverers or {}, webhooks=webhooks, settings=settings, on_dead_letter=on_dead_letter)
 
 
 class Tenant(Reading):
@@ -76,12 +119,13 @@ class Tenant(Reading):
         reader: LedgerReader,
         environment: Environment,
         queue: CommitQueue,
+        hints: EffectHints,
         worker: str,
     ) -> None:
         super().__init__(reader, scope)
         self.scope = scope
         self._ids = environment.ids
-        self._committer = Committer(scope, ledger=ledger, queue=queue)
+        self._committer = Committer(scope, ledger=ledger, queue=queue, hints=hints)
         self.signals = Signals(scope, committer=self._committer, reader=reader, environment=environment)
         self.runs = Runs(
             scope,

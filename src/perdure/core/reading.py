@@ -105,14 +105,10 @@ class Reading:
         )
         return paging.page(events, keys=_number_of)
 
-    async def activity(
-        self, actor: str, *, cursor: str | None = None, limit: int = PAGE_SIZE_DEFAULT
-    ) -> Page[Event]:
+    async def activity(self, actor: str, *, cursor: str | None = None, limit: int = PAGE_SIZE_DEFAULT) -> Page[Event]:
         """What an actor did, newest first."""
         paging = Paging(self._scope, "activity", check_actor(actor), cursor=cursor, limit=limit)
-        events = await self._reader.events_of_actor(
-            self._scope, actor, before=paging.number(), limit=paging.limit
-        )
+        events = await self._reader.events_of_actor(self._scope, actor, before=paging.number(), limit=paging.limit)
         return paging.page(events, keys=_number_of)
 
     async def timeline(

@@ -133,7 +133,11 @@ class Runs(RunLists):
         kept = same_signal(signal, recorded["signal"])
         if recorded["run"] is None:
             return await self._start_kept(draft, kept)
-        return await self._same_run(draft, RunRecord.from_row(recorded["run"]))
+        run = await self._same_run(draft, RunRecord.from_row(recorded["run"]))
+        if draft.lease_s is not None and recorded["run"]["locked_by"] == self._worker:
+            # This worker started it before and the answer was lost: the lease is its own.
+            run.lease = self._lease(recorded["run"], draft.lease_s)
+        return run
 
     async def _start_kept(self, draft: RunDraft, signal: Signal) -> Run:
         """Take up a kept signal, or find the run that did."""
@@ -243,8 +247,11 @@ class Runs(RunLists):
         return [self._leased(row["run"], row["steps"], lease_s) for row in claimed]
 
     def _leased(self, row: Mapping[str, Any], steps: list[Mapping[str, Any]], lease_s: float) -> Run:
-        lease = RunLease(token=UUID(row["lock_token"]), worker=self._worker, lease_s=lease_s)
+        lease = self._lease(row, lease_s)
         return Run(RunRecord.from_row(row), lease=lease, steps=tuple(Step.from_row(step) for step in steps))
+
+    def _lease(self, row: Mapping[str, Any], lease_s: float) -> RunLease:
+        return RunLease(token=UUID(row["lock_token"]), worker=self._worker, lease_s=lease_s)
 
     async def extend(self, run: Run, *, lease_s: float | None = None) -> None:
         """Prolong the lease of a claimed run without changing the run. Raises ``LeaseLost``."""

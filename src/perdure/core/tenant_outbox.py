@@ -5,8 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from perdure.domain.ids import check_name
-from perdure.domain.records import OutboxEntry, Page
-from perdure.domain.run import OutboxStatus
+from perdure.domain.records import OutboxEntry
 from perdure.domain.scope import Scope
 from perdure.ports.ledger import Ledger
 from perdure.ports.ledger_reads import LedgerReader

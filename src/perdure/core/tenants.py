@@ -35,9 +35,7 @@ class Tenants:
         refuse_above("page_size_max", PAGE_SIZE_MAX, limit)
         return tuple(await self._registry.list(after=after, limit=limit))
 
-    async def grant(
-        self, user_id: UUID, slug: str, *, role: str = ROLE_DEFAULT, actor: str = ACTOR_DEFAULT
-    ) -> bool:
+    async def grant(self, user_id: UUID, slug: str, *, role: str = ROLE_DEFAULT, actor: str = ACTOR_DEFAULT) -> bool:
         """Make a user a member of a tenant, or change its role; False when that is so already. Raises ``NotFound``."""
         if _ROLE.fullmatch(role) is None:
             raise Invalid(f"{role[:80]!r} is not a role; a lower-case letter and up to 49 of a-z, 0-9, _ and -")

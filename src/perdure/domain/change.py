@@ -21,6 +21,7 @@ from perdure.domain.change_values import (
     checked_json,
     checked_object,
     checked_retries,
+    checked_text,
     checked_wait,
     refuse_above,
 )
@@ -30,7 +31,6 @@ from perdure.domain.ids import (
     check_effect_type,
     check_key,
     check_name,
-    check_text,
     default_key,
     effect_idempotency_key,
 )
@@ -49,7 +49,7 @@ from perdure.domain.operation import (
 from perdure.domain.outbox import check_effect_spec, policy_for
 from perdure.domain.run import RunStatus, StepStatus, StepType, ToolCallStatus
 from perdure.domain.scope import Scope
-from perdure.errors import IllegalTransition, Invalid, LimitExceeded
+from perdure.errors import IllegalTransition, Invalid
 
 DECISIONS = frozenset({"APPROVE", "DENY"})
 _CHECKPOINT_TTL_S = 7 * 86_400.0
@@ -80,8 +80,6 @@ class Change:
     def __repr__(self) -> str:
         return f"Change(run={self.run.id}, operations={[type(operation).__name__ for operation in self.operations]})"
 
-    # --- steps ----------------------------------------------------------------------------------------------------
-
     def step(
         self,
         name: str,
@@ -109,7 +107,7 @@ class Change:
             AddStep(
                 ref=ref,
                 input=checked_json(input, f"the input of step {name!r}"),
-                specialist_id=_text(specialist_id, "a specialist", limits.SPECIALIST_CHARS_MAX),
+                specialist_id=checked_text(specialist_id, "specialist_chars_max", limits.SPECIALIST_CHARS_MAX),
                 metadata=checked_json(metadata, f"the metadata of step {name!r}"),
                 duration_ms=checked_duration(duration_ms),
                 ending=self._completed(ref, output),
@@ -180,7 +178,7 @@ class Change:
         return ref
 
     def decide(self, step: StepRef, decision: str, *, reason: str | None = None) -> None:
-        """End a WAIT step with ``APPROVE`` or ``DENY``; the scope's actor decided it, and the audit trail keeps that."""
+        """End a WAIT step with ``APPROVE`` or ``DENY``; the audit trail keeps that the scope's actor decided it."""
         if step.step_type is not StepType.WAIT:
             raise Invalid(f"step {step.key!r} is a {step.step_type}, not a WAIT; only a WAIT is decided")
         if decision not in DECISIONS:
@@ -188,8 +186,6 @@ class Change:
         result = {"decision": decision, "decided_by": self.scope.actor, **({"reason": reason} if reason else {})}
         self.complete(step, output=result)
         self.audit("APPROVAL_DECIDED", resource_type="STEP", resource_id=step.id, context=result)
-
-    # --- tool calls, effects, checkpoints -------------------------------------------------------------------------
 
     def tool_call(
         self,
@@ -210,7 +206,7 @@ class Change:
 
         ``key`` is unique in the step (default: the tool's name and occurrence). ``duration_ms`` is in milliseconds.
         """
-        check_text(tool_name, what="a tool name", limit="tool_name_chars_max", chars_max=limits.TOOL_NAME_CHARS_MAX)
+        checked_text(tool_name, "tool_name_chars_max", limits.TOOL_NAME_CHARS_MAX)
         ref = ToolCallRef(
             id=self._new_id(),
             step=step,
@@ -224,7 +220,7 @@ class Change:
             AddToolCall(
                 ref=ref,
                 args=checked_json(args if args is not None else {}, f"the arguments of {tool_name!r}"),
-                version=_text(version, "a version", limits.VERSION_CHARS_MAX),
+                version=checked_text(version, "version_chars_max", limits.VERSION_CHARS_MAX),
                 metadata=checked_json(metadata, f"the metadata of {tool_name!r}"),
                 duration_ms=checked_duration(duration_ms),
                 ending=ending,
@@ -260,13 +256,14 @@ class Change:
     ) -> EffectRef:
         """Request an effect outside: it leaves through the outbox, after this change is committed.
 
-        ``key`` is local to the step (default: the type and occurrence); the library prefixes it, so that the receiver
-        sees the same idempotency key after every restart. Effects of a run are delivered in the order they were
-        requested unless ``independent``. Secrets are refused in ``spec``: pass ``secret_ref``.
+        ``key`` is local to the step's key (default: the type and occurrence); the library prefixes it, so that the
+        receiver sees the same idempotency key after every restart, and a retried step does not send twice what its
+        first attempt had requested. Effects of a run are delivered in the order they were requested unless
+        ``independent``. Secrets are refused in ``spec``: pass ``secret_ref``.
         """
         check_effect_type(effect_type)
         local = check_key(key) if key is not None else self._count(self._effect_counts, step, effect_type.lower())
-        full = effect_idempotency_key(self.run.id, step_key=_attempt_key(step), effect_key=local)
+        full = effect_idempotency_key(self.run.id, step_key=step.key, effect_key=local)
         content = check_effect_spec(effect_type, spec=spec) | {"idempotency_key": full}
         refuse_secret_keys(content, what=f"the specification of {effect_type}")
         retries = checked_retries(policy_for(effect_type).max_retries if max_retries is None else max_retries)
@@ -302,8 +299,6 @@ class Change:
         self._add(AddCheckpoint(ref=ref, event_id=self._new_id(), content=content, size_bytes=size, ttl_s=float(ttl_s)))
         return ref
 
-    # --- the run --------------------------------------------------------------------------------------------------
-
     def complete_run(self) -> None:
         """End the run as COMPLETED once its steps are done; with effects outstanding, the last delivery does it."""
         self._end_run(RunStatus.COMPLETED, None, None)
@@ -332,8 +327,6 @@ class Change:
         """Give back the default keys of this change, because it will not be committed."""
         self.run.release_keys(self._keys_reserved)
         self._keys_reserved = set()
-
-    # --- inside ---------------------------------------------------------------------------------------------------
 
     def _add(self, operation: Operation) -> None:
         if any(isinstance(earlier, EndRun) for earlier in self.operations[-1:]) and not isinstance(operation, AddAudit):
@@ -398,19 +391,10 @@ class Change:
 
     def _end_run(self, status: RunStatus, reason: str | None, error: Mapping[str, Any] | None) -> None:
         if reason is not None:
-            check_text(reason, what="a reason", limit="exit_reason_chars_max", chars_max=limits.EXIT_REASON_CHARS_MAX)
+            checked_text(reason, "exit_reason_chars_max", limits.EXIT_REASON_CHARS_MAX)
         details = None if error is None else checked_object(error, "the error of a run")
         self._add(EndRun(event_id=self._new_id(), status=status, exit_reason=reason, error=details))
 
     def _count(self, counts: dict[tuple[UUID, str], int], step: StepRef, name: str) -> str:
         counts[step.id, name] = counts.get((step.id, name), 0) + 1
         return default_key(name, occurrence=counts[step.id, name])
-
-
-def _attempt_key(step: StepRef) -> str:
-    # A retried step is another step: what its first attempt requested must not swallow what this one requests.
-    return step.key if step.retry_count == 0 else f"{step.key}~{step.retry_count}"
-
-
-def _text(value: str | None, what: str, chars_max: int) -> str | None:
-    return None if value is None else check_text(value, what=what, limit="chars_max", chars_max=chars_max)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from perdure.domain import limits
 from perdure.domain.canonical import JsonObject, check_json, check_json_object
-from perdure.domain.ids import check_entity
+from perdure.domain.ids import check_entity, check_text
 from perdure.errors import Invalid, LimitExceeded
 
 Entities: TypeAlias = Iterable[tuple[str, str]]
@@ -45,6 +45,12 @@ def checked_error(error: Mapping[str, Any] | str, what: str) -> JsonObject:
     return details
 
 
+def checked_text(value: str | None, limit: str, chars_max: int) -> str | None:
+    """One line of text of at most ``chars_max`` characters, or None. ``limit`` names the limit and so the value."""
+    what = f"a {limit.removesuffix('_chars_max').replace('_', ' ')}"
+    return None if value is None else check_text(value, what=what, limit=limit, chars_max=chars_max)
+
+
 def checked_duration(duration_ms: float | None) -> float | None:
     """A duration in milliseconds: zero or more, or None."""
     if duration_ms is not None and not 0 <= duration_ms < float("inf"):
@@ -69,7 +75,7 @@ def checked_retries(max_retries: int) -> int:
 
 
 def checked_entities(entities: Entities, *, new_id: Callable[[], UUID]) -> tuple[tuple[UUID, str, str], ...]:
-    """References to domain entities, each (type, id) with an id of its own; at most ``ENTITIES_MAX``, repeats dropped."""
+    """References to entities, each (type, id) with an id of its own; at most ``ENTITIES_MAX``, repeats dropped."""
     named = dict.fromkeys(check_entity(entity_type, entity_id=entity_id) for entity_type, entity_id in entities)
     refuse_above("entities_max", limits.ENTITIES_MAX, len(named))
     return tuple((new_id(), entity_type, entity_id) for entity_type, entity_id in named)

@@ -1,4 +1,4 @@
-"""The operations a change is made of: plain values with every id they need, so that a change can be replayed as it is."""
+"""The operations a change is made of: plain values with every id they need, so that a change can be replayed."""
 
 from __future__ import annotations
 

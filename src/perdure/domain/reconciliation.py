@@ -1,8 +1,8 @@
 """What happens to a change when the ledger answers: its references learn what the commit decided.
 
-``settle`` is for a committed change. ``reconcile`` is for one whose keys were recorded before: what is recorded with the
-same content is dropped from the change and its reference points at the recorded row; other content is ``KeyReused``.
-Recording is idempotent through these two, whoever repeats it: the same process, or the next one after a crash.
+``settle`` is for a committed change. ``reconcile`` is for one whose keys were recorded before: what is recorded with
+the same content is dropped from the change and its reference points at the recorded row; other content is
+``KeyReused``. Recording is idempotent through these two, whoever repeats it: the same process, or the next one after a crash.
 """
 
 from __future__ import annotations

@@ -179,7 +179,7 @@ class _Rendering:
                 step.id,
                 data | {"retry_count": step.retry_count},
                 cause=added.retried_cause,
-                new_step=ordinal,
+                place={"new_step": ordinal},
             )
             cause = added.retried_event_id
         row: Rendered = {
@@ -212,8 +212,7 @@ class _Rendering:
             step.id,
             data,
             cause=cause,
-            new_step=ordinal,
-            **ago,
+            place={"new_step": ordinal, **ago},
         )
         self._row("steps", row)
         for reference_id, kind, entity_id in added.entities:
@@ -230,7 +229,9 @@ class _Rendering:
         self, step: StepRef, ending: Ending, *, cause: UUID, place: Rendered, extra: Rendered
     ) -> UUID:
         data = {"step_id": step.id, "run_id": self.run_id, "step_type": step.step_type, **ending.data, **extra}
-        self._announce(ending.event_id, _STEP_ENDS[ending.status], Aggregate.STEP, step.id, data, cause=cause, **place)
+        self._announce(
+            ending.event_id, _STEP_ENDS[ending.status], Aggregate.STEP, step.id, data, cause=cause, place=place
+        )
         return ending.event_id
 
     # --- tool calls and effects -----------------------------------------------------------------------------------
@@ -261,7 +262,7 @@ class _Rendering:
         if added.duration_ms:
             place["ago_ms"] = added.duration_ms
         self._announce(
-            call.called_event_id, EventType.TOOL_CALLED, Aggregate.TOOL_CALL, call.id, data, cause=cause, **place
+            call.called_event_id, EventType.TOOL_CALLED, Aggregate.TOOL_CALL, call.id, data, cause=cause, place=place
         )
         if added.ending is not None:
             row |= {"ended": len(self.events), "status": added.ending.status}
@@ -293,7 +294,7 @@ class _Rendering:
             data,
             cause=call.called_event_id,
             keep_null=True,
-            **place,
+            place=place,
         )
 
     def _add_effect(self, added: AddEffect, *, cause: UUID) -> None:
@@ -337,7 +338,7 @@ class _Rendering:
             self.change.run.id,
             data,
             cause=self.last_cause,
-            new_checkpoint=ordinal,
+            place={"new_checkpoint": ordinal},
         )
         row = {"id": str(added.ref.id), "ordinal": ordinal, "content": added.content, "ttl_s": added.ttl_s}
         event_id = str(added.event_id)
@@ -369,8 +370,8 @@ class _Rendering:
         data: Rendered,
         *,
         cause: UUID | None,
+        place: Rendered | None = None,
         keep_null: bool = False,
-        **place: Any,
     ) -> None:
         said = data if keep_null else {name: value for name, value in data.items() if value is not None}
         check_event_data(event_type, data=said, committed=False)
@@ -380,7 +381,7 @@ class _Rendering:
             "aggregate": aggregate,
             "aggregate_id": str(aggregate_id),
             "data": said,
-            **place,
+            **(place or {}),
         }
         if cause is not None:
             event["cause"] = str(cause)

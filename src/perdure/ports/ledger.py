@@ -11,7 +11,7 @@ from perdure.domain.scope import Scope
 
 
 class JoinedConnection(Protocol):
-    """A connection of the caller's own, on which a transaction of the caller's own is open: a psycopg AsyncConnection."""
+    """A psycopg AsyncConnection of the caller's own, on which a transaction of the caller's own is open."""
 
     async def commit(self) -> None:
         """Commit; Perdure never calls it."""
@@ -52,6 +52,10 @@ class Ledger(Protocol):
 
     async def renew_run_lease(self, scope: Scope, run_id: UUID, *, token: UUID, lease_s: float) -> bool:
         """Prolong a lease (``lease_s`` > 0) or give it up (0); False when it is no longer held."""
+        ...
+
+    async def hint_effects(self) -> None:
+        """Wake relays that listen, of every tenant; nothing depends on it."""
         ...
 
     async def requeue(self, scope: Scope, entry_id: UUID, *, reason: str) -> OutboxEntry:

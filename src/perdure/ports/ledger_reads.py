@@ -132,9 +132,7 @@ class LedgerReader(Protocol):
         """What an actor did, the newest first, from the first below ``before``."""
         ...
 
-    async def events_of_correlation(
-        self, scope: Scope, correlation_id: UUID, *, after: int, limit: int
-    ) -> list[Event]:
+    async def events_of_correlation(self, scope: Scope, correlation_id: UUID, *, after: int, limit: int) -> list[Event]:
         """The events of a correlation in order of their numbers, from the first above ``after``."""
         ...
 

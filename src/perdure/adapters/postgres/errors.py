@@ -95,7 +95,7 @@ def from_sqlstate(sqlstate: str, message: str, *, hint: str | None, constraint: 
 
 
 def _connection_error(exc: psycopg.Error, sqlstate: str | None, *, writing: bool) -> PerdureError:
-    if sqlstate in {"57014"}:
+    if sqlstate == "57014":
         return from_sqlstate(sqlstate, "", hint=None, constraint=None)
     # The text of a connection error may hold host names, never a password; libpq keeps those out.
     reason = (str(exc).splitlines() or ["the connection is gone"])[0]

@@ -18,6 +18,7 @@ _COMMIT: Final[LiteralString] = "SELECT perdure.commit_changes(%(request)s)"
 _CLAIM: Final[LiteralString] = "SELECT perdure.claim_runs(%(request)s)"
 _RENEW: Final[LiteralString] = "SELECT perdure.renew_run_lease(%(request)s)"
 _REQUEUE: Final[LiteralString] = "SELECT perdure.requeue_outbox(%(request)s)"
+_HINT: Final[LiteralString] = "SELECT pg_catalog.pg_notify('perdure_outbox', '')"
 _COUNT_EVENTS: Final[LiteralString] = (
     "SELECT count(*) AS count FROM perdure.orchestration_events"
     " WHERE tenant_id = %(tenant_id)s AND id = ANY(%(event_ids)s)"
@@ -59,6 +60,11 @@ class PostgresLedger(Ledger):
         """As the port promises."""
         request = _request(scope, run_id=run_id, lock_token=token, lease_s=lease_s)
         return bool(await self._session.call(_RENEW, request))
+
+    async def hint_effects(self) -> None:
+        """As the port promises."""
+        async with self._session.connection(writing=False) as connection:
+            await connection.execute(_HINT)
 
     async def requeue(self, scope: Scope, entry_id: UUID, *, reason: str) -> OutboxEntry:
         """As the port promises."""

@@ -183,9 +183,7 @@ class PostgresLedgerReader:
 
     async def events_of_correlation(self, scope: Scope, correlation_id: UUID, *, after: int, limit: int) -> list[Event]:
         """The events of a correlation in order of their numbers."""
-        rows = await self._rows(
-            scope, "events/of_correlation", correlation_id=correlation_id, after=after, limit=limit
-        )
+        rows = await self._rows(scope, "events/of_correlation", correlation_id=correlation_id, after=after, limit=limit)
         return _records(Event, rows)
 
     async def events_of_entity(

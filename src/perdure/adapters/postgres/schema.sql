@@ -603,7 +603,8 @@ BEGIN
     UPDATE perdure.runs AS run SET version = run.version + 1,
         total_steps = run.total_steps + v_steps,
         failed_steps = run.failed_steps + v_failed,
-        open_steps = run.open_steps + v_open,
+        -- Below zero only when a step ends that has ended before, which end_steps will say in better words.
+        open_steps = greatest(run.open_steps + v_open, 0),
         total_effects = run.total_effects + v_effects,
         open_effects = run.open_effects + v_effects,
         total_checkpoints = run.total_checkpoints + v_checkpoints,
@@ -700,14 +701,18 @@ BEGIN
     SELECT jsonb_agg(to_jsonb(effect)) INTO v_effects FROM perdure.effects AS effect
     WHERE effect.tenant_id = p_tenant
         AND effect.idempotency_key = ANY (ARRAY(SELECT jsonb_array_elements_text(p_keys -> 'effects')));
-    SELECT jsonb_agg(to_jsonb(call)) INTO v_calls
-    FROM jsonb_to_recordset(p_keys -> 'tool_calls') AS wanted (step_id uuid, key text)
-    JOIN perdure.tool_calls AS call ON call.tenant_id = p_tenant AND call.step_id = wanted.step_id
-        AND call.call_key = wanted.key;
+    -- Calls under the keys that are named, and all calls of the steps that turned out to be recorded.
+    SELECT jsonb_agg(to_jsonb(call)) INTO v_calls FROM perdure.tool_calls AS call
+    WHERE call.tenant_id = p_tenant AND call.run_id = p_run AND (
+        call.step_id = ANY (ARRAY(SELECT (step ->> 'id')::uuid FROM jsonb_array_elements(v_steps) AS step))
+        OR (call.step_id, call.call_key) IN (
+            SELECT wanted.step_id, wanted.key
+            FROM jsonb_to_recordset(p_keys -> 'tool_calls') AS wanted (step_id uuid, key text)));
     IF v_steps IS NULL AND v_calls IS NULL AND v_effects IS NULL THEN
         RETURN NULL;
     END IF;
-    RETURN jsonb_strip_nulls(jsonb_build_object('steps', v_steps, 'tool_calls', v_calls, 'effects', v_effects));
+    RETURN jsonb_build_object('steps', coalesce(v_steps, '[]'), 'tool_calls', coalesce(v_calls, '[]'),
+        'effects', coalesce(v_effects, '[]'));
 END
 $$;
 

@@ -13,11 +13,12 @@ from typing import Any, LiteralString, TypeAlias
 from uuid import UUID
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from perdure.adapters.postgres.errors import RETRYABLE, translate, translated
-from perdure.errors import BackendDown, Forbidden
+from perdure.errors import BackendDown, Forbidden, Invalid
 
 Row: TypeAlias = dict[str, Any]
 Statement: TypeAlias = tuple[LiteralString, Mapping[str, Any]]
@@ -117,8 +118,20 @@ class Session:
 
 
 async def call_joined(connection: Connection, statement: LiteralString, parameters: Mapping[str, Any]) -> Any:
-    """As ``Session.call``, inside a savepoint of the transaction that is open on the caller's own connection."""
+    """As ``Session.call``, inside a savepoint of the transaction that is open on the caller's own connection.
+
+    Raises ``Invalid`` for a connection on which no transaction can be open: what was written would be committed here.
+    """
+    if not isinstance(connection, psycopg.AsyncConnection):
+        raise Invalid(f"connection= takes a psycopg AsyncConnection, not {type(connection).__name__}")
+    idle = connection.info.transaction_status == TransactionStatus.IDLE
+    if idle and connection.autocommit:
+        raise Invalid("no transaction is open on this connection; begin one: async with connection.transaction():")
     try:
+        if idle:
+            # Out of autocommit mode the first statement begins the caller's transaction, and it has to be begun
+            # before the savepoint: psycopg would commit a block that finds none.
+            await connection.execute("SELECT 1")
         async with connection.transaction():
             cursor = connection.cursor(row_factory=dict_row)
             await cursor.execute(statement, parameters)

@@ -13,4 +13,5 @@ _FOLDER = files("perdure.adapters.postgres") / "sql"
 def statement(name: LiteralString) -> LiteralString:
     """The statement of ``sql/<name>.sql``, as in ``statement("runs/list")``; read once a process."""
     # What ships with the package is as literal as the program that reads it.
-    return cast("LiteralString", _FOLDER.joinpath(f"{name}.sql").read_text(encoding="utf-8"))
+    text: LiteralString = _FOLDER.joinpath(f"{name}.sql").read_text(encoding="utf-8")  # type: ignore[assignment,unused-ignore]
+    return text

@@ -75,9 +75,7 @@ class PostgresTenants:
             )
         # Not counted as writing: each change here is harmless to repeat, so a lost answer needs no other advice.
         with translated(writing=False):
-            connection = await psycopg.AsyncConnection.connect(
-                self._dsn, prepare_threshold=None, row_factory=dict_row
-            )
+            connection = await psycopg.AsyncConnection.connect(self._dsn, prepare_threshold=None, row_factory=dict_row)
             async with connection:
                 yield connection
 

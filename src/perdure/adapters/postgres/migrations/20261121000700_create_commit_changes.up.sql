@@ -63,7 +63,8 @@ BEGIN
     UPDATE perdure.runs AS run SET version = run.version + 1,
         total_steps = run.total_steps + v_steps,
         failed_steps = run.failed_steps + v_failed,
-        open_steps = run.open_steps + v_open,
+        -- Below zero only when a step ends that has ended before, which end_steps will say in better words.
+        open_steps = greatest(run.open_steps + v_open, 0),
         total_effects = run.total_effects + v_effects,
         open_effects = run.open_effects + v_effects,
         total_checkpoints = run.total_checkpoints + v_checkpoints,

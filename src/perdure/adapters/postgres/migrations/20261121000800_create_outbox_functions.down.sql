@@ -4,5 +4,3 @@ DROP FUNCTION perdure.finish_outbox(jsonb);
 DROP FUNCTION perdure.finish_entry(uuid, jsonb, text, timestamptz);
 DROP FUNCTION perdure.extend_outbox(jsonb);
 DROP FUNCTION perdure.claim_outbox(jsonb);
-DROP TRIGGER hint ON perdure.outbox_events;
-DROP FUNCTION perdure.hint_outbox();

@@ -1,22 +1,6 @@
 -- The relay's verbs: claim, extend, finish, requeue, prune, and the end of overdue approval waits. Each call carries one
 -- tenant. The outbox row is authoritative for scheduling; the effect row mirrors it, and the event announces both.
 
--- Wakes relays that listen. A hint and no more: what is due is found by asking. A transaction that announces something
--- holds a lock of the whole server until it has committed, so of many at once only one does; the others' entries are
--- seen by the look that this one causes, or by the next.
-CREATE FUNCTION perdure.hint_outbox() RETURNS trigger
-    LANGUAGE plpgsql
-    AS $$
-BEGIN
-    IF pg_try_advisory_xact_lock(7311846227905114470) THEN
-        PERFORM pg_notify('perdure_outbox', '');
-    END IF;
-    RETURN NULL;
-END
-$$;
-CREATE TRIGGER hint AFTER INSERT ON perdure.outbox_events
-    FOR EACH STATEMENT EXECUTE FUNCTION perdure.hint_outbox();
-
 -- Leases up to p_request.limit due entries of one tenant to one worker, in the order of their run unless independent.
 -- An entry whose predecessor is unfinished is not due, whoever holds the predecessor.
 CREATE FUNCTION perdure.claim_outbox(p_request jsonb) RETURNS jsonb
@@ -272,7 +256,6 @@ BEGIN
             jsonb_build_object('effect_id', v_entry.aggregate_id, 'run_id', v_entry.ordering_key, 'retry_count', 0,
                 'next_retry_at', v_now, 'reason', 'MANUAL_REQUEUE'))),
         NULL, p_request ->> 'actor', p_request ->> 'source', v_now, 0, 0);
-    PERFORM pg_notify('perdure_outbox', '');
     v_context := perdure.leave_tenant(v_context);
     RETURN to_jsonb(v_entry);
 END

@@ -1,0 +1,50 @@
+"""The contracts of the ledger on PostgreSQL 15, the oldest that is promised to work."""
+
+from __future__ import annotations
+
+from perdure.testing import contracts
+from tests.contracts.ledger import OnPostgres
+
+
+class OnPg15(OnPostgres):
+    engine = "pg15"
+
+
+class TestSignalsOnPg15(OnPg15, contracts.SignalsContract):
+    pass
+
+
+class TestRunsOnPg15(OnPg15, contracts.RunsContract):
+    pass
+
+
+class TestClaimsOnPg15(OnPg15, contracts.ClaimsContract):
+    pass
+
+
+class TestChangesOnPg15(OnPg15, contracts.ChangesContract):
+    pass
+
+
+class TestAdditionsOnPg15(OnPg15, contracts.AdditionsContract):
+    pass
+
+
+class TestEndingsOnPg15(OnPg15, contracts.EndingsContract):
+    pass
+
+
+class TestEventsOnPg15(OnPg15, contracts.EventsContract):
+    pass
+
+
+class TestReadingOnPg15(OnPg15, contracts.ReadingContract):
+    pass
+
+
+class TestJoiningOnPg15(OnPg15, contracts.JoiningContract):
+    pass
+
+
+class TestLimitsOnPg15(OnPg15, contracts.LimitsContract):
+    pass

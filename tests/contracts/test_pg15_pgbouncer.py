@@ -1,0 +1,50 @@
+"""The contracts of the ledger on PostgreSQL 15 behind pgbouncer in transaction mode."""
+
+from __future__ import annotations
+
+from perdure.testing import contracts
+from tests.contracts.ledger import OnPostgres
+
+
+class OnPgbouncer(OnPostgres):
+    engine = "pg15-pgbouncer"
+
+
+class TestSignalsOnPgbouncer(OnPgbouncer, contracts.SignalsContract):
+    pass
+
+
+class TestRunsOnPgbouncer(OnPgbouncer, contracts.RunsContract):
+    pass
+
+
+class TestClaimsOnPgbouncer(OnPgbouncer, contracts.ClaimsContract):
+    pass
+
+
+class TestChangesOnPgbouncer(OnPgbouncer, contracts.ChangesContract):
+    pass
+
+
+class TestAdditionsOnPgbouncer(OnPgbouncer, contracts.AdditionsContract):
+    pass
+
+
+class TestEndingsOnPgbouncer(OnPgbouncer, contracts.EndingsContract):
+    pass
+
+
+class TestEventsOnPgbouncer(OnPgbouncer, contracts.EventsContract):
+    pass
+
+
+class TestReadingOnPgbouncer(OnPgbouncer, contracts.ReadingContract):
+    pass
+
+
+class TestJoiningOnPgbouncer(OnPgbouncer, contracts.JoiningContract):
+    pass
+
+
+class TestLimitsOnPgbouncer(OnPgbouncer, contracts.LimitsContract):
+    pass

@@ -1,0 +1,50 @@
+"""The contracts of the ledger on PostgreSQL 18, the embedded default."""
+
+from __future__ import annotations
+
+from perdure.testing import contracts
+from tests.contracts.ledger import OnPostgres
+
+
+class OnPg18(OnPostgres):
+    engine = "pg18"
+
+
+class TestSignalsOnPg18(OnPg18, contracts.SignalsContract):
+    pass
+
+
+class TestRunsOnPg18(OnPg18, contracts.RunsContract):
+    pass
+
+
+class TestClaimsOnPg18(OnPg18, contracts.ClaimsContract):
+    pass
+
+
+class TestChangesOnPg18(OnPg18, contracts.ChangesContract):
+    pass
+
+
+class TestAdditionsOnPg18(OnPg18, contracts.AdditionsContract):
+    pass
+
+
+class TestEndingsOnPg18(OnPg18, contracts.EndingsContract):
+    pass
+
+
+class TestEventsOnPg18(OnPg18, contracts.EventsContract):
+    pass
+
+
+class TestReadingOnPg18(OnPg18, contracts.ReadingContract):
+    pass
+
+
+class TestJoiningOnPg18(OnPg18, contracts.JoiningContract):
+    pass
+
+
+class TestLimitsOnPg18(OnPg18, contracts.LimitsContract):
+    pass

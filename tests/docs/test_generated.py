@@ -1,0 +1,90 @@
+"""Pages that repeat the code say what the code says, and cover all of it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from perdure import errors
+from perdure.domain import limits
+from perdure.domain.event import EventType
+from perdure.domain.outbox import EFFECT_CONTRACTS, EFFECT_POLICIES
+from perdure.domain.run import TRANSITIONS
+from tests.docs.pages import ROOT, commands_of
+
+TOOL = ROOT / "tools" / "generate_docs.py"
+RUNS = (ROOT / "docs" / "kinds" / "runs.md").read_text(encoding="utf-8")
+ERRORS = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
+CLI = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
+
+
+def test_nothing_generated_is_stale():
+    done = subprocess.run([sys.executable, TOOL, "--check"], capture_output=True, text=True, check=False, timeout=60)
+
+    assert (done.returncode, done.stdout) == (0, ""), f"run: python tools/generate_docs.py\n{done.stdout}{done.stderr}"
+
+
+@pytest.mark.fast
+def test_every_event_type_and_every_limit_is_documented():
+    names = [f"| `{name}`" for name in EventType]
+    names += [f"| `{name.lower()}`" for name in vars(limits) if name.isupper()]
+
+    assert [name for name in names if name not in RUNS] == []
+
+
+@pytest.mark.fast
+def test_every_edge_of_the_status_machines_is_documented():
+    rows = {
+        (machine, "-" if source == "(begins)" else source): targets
+        for machine, source, targets in re.findall(r"^\| ([A-Z_]+) \| (\S+) \| (.+) \|$", RUNS, re.MULTILINE)
+    }
+
+    assert [edge for edge in TRANSITIONS if str(edge.target) not in rows.get((edge.machine, edge.source), "")] == []
+
+
+@pytest.mark.fast
+def test_every_error_is_documented():
+    assert [name for name in errors.__all__ if f"`{name}`" not in ERRORS] == []
+
+
+@pytest.mark.fast
+def test_the_retries_of_effect_types_are_those_of_the_code():
+    rows = re.findall(r"^\| ([A-Z_]+|all others) \| (\d+) \| ([\d, ]+) s \|$", RUNS, re.MULTILINE)
+    shown = {name: (int(retries), [float(s) for s in waits.split(",")]) for name, retries, waits in rows}
+
+    for effect_type, policy in EFFECT_POLICIES.items():
+        retries, waits = shown.get(effect_type, shown["all others"])
+        assert (retries, waits) == (policy.max_retries, [policy.base_s * 2**n for n in range(1, retries + 1)])
+    assert [name for name in EFFECT_CONTRACTS if name not in RUNS] == []
+
+
+def test_every_command_in_every_page_exists():
+    documented = set(re.findall(r"^## perdure ([a-z -]+)$", CLI, re.MULTILINE))
+    unknown = {}
+    for page in [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]:
+        missing = {name for name in commands_of(page.read_text(encoding="utf-8")) if not _known(name, documented)}
+        if missing:
+            unknown[page.name] = missing
+
+    assert documented
+    assert unknown == {}
+
+
+def _known(words: str, documented: set[str]) -> bool:
+    # What follows the command may be a word too, as in `perdure pg backup ledger.dump`.
+    parts = words.split()
+    return not parts or any(" ".join(parts[:count]) in documented for count in range(1, len(parts) + 1))
+
+
+def test_a_stale_page_is_found():
+    sys.path.insert(0, str(TOOL.parent))
+    try:
+        import generate_docs  # noqa: PLC0415 - a script, found only with its folder on the path
+    finally:
+        sys.path.remove(str(TOOL.parent))
+    page = "before\n<!-- generated: x -->\nold\n<!-- end -->\nafter\n"
+
+    assert generate_docs.rendered(page, parts={"x": lambda: "new\n"}) == page.replace("old", "new")

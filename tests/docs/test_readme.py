@@ -1,0 +1,45 @@
+"""The first screen of the README: short, and true as printed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.docs.pages import ROOT, blocks_of, commands_of, normal, run_block
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+FIRST_SCREEN_LINES = 60
+
+
+def test_the_program_runs_as_printed(tmp_path: Path):
+    program, output = blocks_of(README)
+
+    assert normal(run_block(program, folder=tmp_path)) == normal(output.text)
+
+
+def test_the_program_is_about_a_dozen_lines():
+    program = blocks_of(README)[0]
+
+    assert len([line for line in program.text.splitlines() if line.strip()]) <= 16
+
+
+def test_running_the_program_again_prints_the_same_and_keeps_nothing_twice(tmp_path: Path):
+    program, output = blocks_of(README)
+    first = run_block(program, folder=tmp_path)
+
+    assert run_block(program, folder=tmp_path) == first
+    assert normal(first) == normal(output.text)
+
+
+def test_the_first_screen_has_the_installation_the_program_and_three_links():
+    screen = "\n".join(README.splitlines()[:FIRST_SCREEN_LINES])
+
+    assert "pip install perdure" in screen
+    assert "```python" in screen
+    assert len(re.findall(r"\]\(docs/[^)]+\)", screen)) >= 3
+
+
+def test_every_command_it_names_is_documented():
+    reference = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
+
+    assert [name for name in commands_of(README) if f"## perdure {name}".rstrip() not in reference] == []

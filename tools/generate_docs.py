@@ -1,0 +1,240 @@
+"""Writes the parts of the documentation that repeat the code: events, status machines, limits, errors, commands.
+
+python tools/generate_docs.py            write them
+python tools/generate_docs.py --check    fail if one is not what it would write
+
+A generated part of a page stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import typer.main
+
+from perdure import errors
+from perdure.adapters.postgres.errors import _OWN, _OWN_CODES
+from perdure.core.plane import Plane, Tenant
+from perdure.core.reading import Events
+from perdure.core.runs import Runs
+from perdure.core.signals import Signals
+from perdure.core.tenant_outbox import TenantOutbox
+from perdure.core.tenants import Tenants
+from perdure.domain import limits
+from perdure.domain.change import Change
+from perdure.domain.event import EVENT_CONTRACTS
+from perdure.domain.run import START, STATUSES, TRANSITIONS, is_terminal
+
+# How the objects are called in the pages.
+FACADES: dict[str, type] = {
+    "plane.": Plane,
+    "plane.tenants.": Tenants,
+    "acme.": Tenant,
+    "acme.signals.": Signals,
+    "acme.runs.": Runs,
+    "acme.events.": Events,
+    "acme.outbox.": TenantOutbox,
+    "change.": Change,
+}
+
+# Public for the other facades, of no use to anybody else.
+INSIDE = {"acme.signals.draft", "change.release"}
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+_PART = re.compile(r"(?P<begin><!-- generated: (?P<name>\w+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
+_LIMIT = re.compile(r"^(?P<name>[A-Z_]+): Final = .+?  # (?P<reason>.+)$")
+_GROUP = re.compile(r"^# --- (?P<title>.+?) -+$")
+
+
+def events() -> str:
+    """The taxonomy: what each event is about, must say and may say."""
+    lines = ["| event | about | says | may say |", "|---|---|---|---|"]
+    for contract in EVENT_CONTRACTS.values():
+        says = ", ".join(
+            f"{field}*" if field in contract.assigned else field for field in sorted(contract.required)
+        )
+        may = ", ".join(sorted(contract.optional)) or "-"
+        lines.append(f"| `{contract.type}` | {contract.aggregate} | {says} | {may} |")
+    return _joined(lines)
+
+
+def states() -> str:
+    """The six status machines, one row a status."""
+    lines = ["| machine | from | to |", "|---|---|---|"]
+    for machine, statuses in STATUSES.items():
+        for source in (START, *statuses):
+            targets = [str(edge.target) for edge in TRANSITIONS if (edge.machine, edge.source) == (machine, source)]
+            shown = "(begins)" if source == START else str(source)
+            if source != START and is_terminal(machine, status=source):
+                targets = [*(f"{target} (requeue only)" for target in targets), "end"]
+            lines.append(f"| {machine} | {shown} | {', '.join(targets)} |")
+    return _joined(lines)
+
+
+def bounds() -> str:
+    """Every named limit with its reason, from the comments beside them."""
+    lines = ["| limit | value | why |", "|---|---|---|"]
+    for line in inspect.getsource(limits).splitlines():
+        if group := _GROUP.match(line):
+            lines.append(f"| **{group['title'].partition(':')[0]}** | | |")
+        elif limit := _LIMIT.match(line):
+            lines.append(f"| `{limit['name'].lower()}` | {getattr(limits, limit['name']):,} | {limit['reason']} |")
+    return _joined(lines)
+
+
+def verbs() -> str:
+    """Every public method of the facades and of a change, with its signature and its promise."""
+    lines = ["| call | promise |", "|---|---|"]
+    for prefix, facade in FACADES.items():
+        for name, method in inspect.getmembers(facade, inspect.isfunction):
+            if name.startswith("_") or f"{prefix}{name}" in INSIDE:
+                continue
+            sentence = " ".join((method.__doc__ or "").split("\n\n")[0].split()).replace("``", "`").replace("|", "\\|")
+            lines.append(f"| `{_call(prefix, name, method)}` | {sentence} |")
+    return _joined(lines)
+
+
+def _call(prefix: str, name: str, method: Callable[..., Any]) -> str:
+    taken = [
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for parameter in inspect.signature(method).parameters.values()
+        if parameter.name != "self"
+    ]
+    words = str(inspect.Signature(taken)).replace("|", "\\|")
+    wait = "await " if inspect.iscoroutinefunction(method) else ""
+    wait = "async for event in " if inspect.isasyncgenfunction(method) else wait
+    return f"{wait}{prefix}{name}{re.sub(r'<[^>]*: ([^>]+)>', _default, words)}"
+
+
+def _default(found: re.Match[str]) -> str:
+    return found[1]
+
+
+def classes() -> str:
+    """The error tree: class, code and its one sentence."""
+    lines = ["| class | code | what it says |", "|---|---|---|"]
+    for depth, kind in _tree(errors.PerdureError, 0):
+        sentence = " ".join((kind.__doc__ or "").split("\n\n")[0].split()).replace("``", "`")
+        name = f"**`{kind.__name__}`**" if depth < 2 else f"`{kind.__name__}`"  # noqa: PLR2004 - the four answers
+        lines.append(f"| {name} | `{kind.code}` | {sentence} |")
+    return _joined(lines)
+
+
+def narrow() -> str:
+    """The codes that narrow a class's own, found where they are raised."""
+    found: dict[str, set[str]] = {}
+    for state, code in _OWN_CODES.items():
+        found.setdefault(_OWN[state].__name__, set()).add(code)
+    for path in sorted((ROOT / "src" / "perdure").rglob("*.py")):
+        for kind, code in _codes(ast.parse(path.read_text(encoding="utf-8"))):
+            found.setdefault(kind, set()).add(code)
+    lines = ["| class | narrower codes |", "|---|---|"]
+    for kind in sorted(found):
+        lines.append(f"| `{kind}` | {', '.join(f'`{code}`' for code in sorted(found[kind]))} |")
+    return _joined(lines)
+
+
+def _codes(module: ast.Module) -> Iterator[tuple[str, str]]:
+    for node in ast.walk(module):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in errors.__all__:
+            for keyword in node.keywords:
+                if keyword.arg == "code" and isinstance(keyword.value, ast.Constant):
+                    yield node.func.id, str(keyword.value.value)
+
+
+def _tree(kind: type[errors.PerdureError], depth: int) -> Iterator[tuple[int, type[errors.PerdureError]]]:
+    yield depth, kind
+    for below in kind.__subclasses__():
+        if below.__module__ == errors.__name__:
+            yield from _tree(below, depth + 1)
+
+
+def commands() -> str:
+    """Every command with its arguments and options, as ``--help`` knows them."""
+    from perdure.cli.main import app  # noqa: PLC0415 - the rest of the documentation needs no command line
+
+    root = typer.main.get_command(app)
+    return "\n" + "\n".join(_sections(root, "perdure"))
+
+
+def _sections(command: Any, name: str) -> Iterator[str]:
+    # Typer brings a click of its own, whose types nobody else can name.
+    below: dict[str, Any] = getattr(command, "commands", {})
+    if not below:
+        yield _section(command, name)
+    for word in sorted(below):
+        if not below[word].hidden:
+            yield from _sections(below[word], f"{name} {word}")
+
+
+def _section(command: Any, name: str) -> str:
+    context = command.context_class(command, info_name=name)
+    help_text = inspect.cleandoc(command.help or "").replace("\b\n", "")
+    words = " ".join(command.collect_usage_pieces(context))
+    lines = [f"## {name}", "", help_text, "", "```text", f"{name} {words}", "```", ""]
+    rows = [row for parameter in command.get_params(context) if (row := _row(parameter, context))]
+    if rows:
+        lines += ["| argument or option | |", "|---|---|", *rows, ""]
+    return "\n".join(lines)
+
+
+def _row(parameter: Any, context: Any) -> str | None:
+    if parameter.name == "help" or getattr(parameter, "hidden", False):
+        return None
+    record = parameter.get_help_record(context)
+    if record is None:
+        name, said = parameter.human_readable_name, getattr(parameter, "help", None) or ""
+    else:
+        name, said = record
+    name, said = (" ".join(text.split()).replace("|", "\\|") for text in (name, said))
+    return f"| `{name}` | {said} |"
+
+
+def _joined(lines: list[str]) -> str:
+    return "\n" + "\n".join(lines) + "\n\n"
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "events": events,
+    "verbs": verbs,
+    "states": states,
+    "limits": bounds,
+    "errors": classes,
+    "codes": narrow,
+    "commands": commands,
+}
+
+
+def rendered(page: str, *, parts: dict[str, Callable[[], str]] = PARTS) -> str:
+    """A page with its generated parts as the code is now."""
+    return _PART.sub(lambda found: found["begin"] + parts[found["name"]]() + found["end"], page)
+
+
+def main() -> int:
+    """Write or check; the exit status says whether anything is stale."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="fail instead of writing")
+    check: bool = parser.parse_args().check
+    stale = []
+    for path in sorted(DOCS.rglob("*.md")):
+        old = path.read_text(encoding="utf-8")
+        new = rendered(old)
+        if new != old:
+            stale.append(path)
+            if not check:
+                path.write_text(new, encoding="utf-8")
+    for path in stale:
+        print(f"{'stale' if check else 'wrote'}: {path.relative_to(ROOT)}")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
