@@ -86,8 +86,8 @@ BEGIN
     INSERT INTO floor.effects (tenant_id, id, run_id, step_id, effect_type, effect_spec, idempotency_key, requested_at,
         max_retries, correlation_id, causation_id, actor, last_event_id)
     VALUES (v_tenant, (v_effect ->> 'id')::uuid, v_run, (v_requested ->> 'step_id')::uuid,
-        v_requested ->> 'effect_type', v_requested -> 'effect_spec', v_requested ->> 'idempotency_key', v_now, 3, v_correlation,
-        (v_effect ->> 'cause')::uuid, v_actor, (v_effect ->> 'last_event_id')::uuid);
+        v_requested ->> 'effect_type', v_requested -> 'effect_spec', v_requested ->> 'idempotency_key', v_now, 3,
+        v_correlation, (v_effect ->> 'cause')::uuid, v_actor, (v_effect ->> 'last_event_id')::uuid);
     INSERT INTO floor.outbox_events (tenant_id, id, event_type, payload, idempotency_key, max_retries, correlation_id,
         causation_id, actor, aggregate_id, ordering_key, ordering_seq, last_event_id, created_at)
     VALUES (v_tenant, (v_effect ->> 'outbox_id')::uuid, v_requested ->> 'effect_type', v_requested -> 'effect_spec',

@@ -167,16 +167,17 @@ def commands() -> str:
 
 def _sections(command: Any, name: str) -> Iterator[str]:
     # Typer brings a click of its own, whose types nobody else can name.
-    below: dict[str, Any] = getattr(command, "commands", {})
-    if not below:
-        yield _section(command, name)
-    for word in sorted(below):
-        if not below[word].hidden:
-            yield from _sections(below[word], f"{name} {word}")
-
-
-def _section(command: Any, name: str) -> str:
     context = command.context_class(command, info_name=name)
+    if not hasattr(command, "list_commands"):
+        yield _section(command, name, context)
+        return
+    for word in sorted(command.list_commands(context)):
+        below = command.get_command(context, word)
+        if not below.hidden:
+            yield from _sections(below, f"{name} {word}")
+
+
+def _section(command: Any, name: str, context: Any) -> str:
     help_text = inspect.cleandoc(command.help or "").replace("\b\n", "")
     words = " ".join(command.collect_usage_pieces(context))
     lines = [f"## {name}", "", help_text, "", "```text", f"{name} {words}", "```", ""]

@@ -49,7 +49,9 @@ ONLY_ASYNC = {
     ("perdure.ports.ledger", "JoinedConnection"): (
         "There is no ``connection=`` here: a transaction to join is an asynchronous one."
     ),
-    ("perdure.core.relay", "Relay"): "A relay is a program of its own, `perdure relay`, or belongs to an event loop.",
+    ("perdure.core.relay", "Relay"): (
+        "There is no ``relay`` here: it is a program of its own, `perdure relay`, or a task in an event loop."
+    ),
 }
 
 MIRRORED = {"__aenter__": "__enter__", "__aexit__": "__exit__", "__repr__": "__repr__", "__len__": "__len__"}
@@ -152,6 +154,7 @@ class Generator:
             "        self._portal = portal",
         ]
         members: dict[str, str] = {}
+        left_out: dict[str, str] = {}
         own = {statement.name for _, statement in self.source.members(origin) if isinstance(statement, Function)}
         self._spelled = BuiltinsSpelled(frozenset(own & set(dir(builtins))))
         for module, statement in self.source.members(origin):
@@ -164,12 +167,16 @@ class Generator:
                         returns = self._annotation(module, annotation, written)
                         members[name] = _property(name, returns, f'"""``{name}`` of the asynchronous one."""')
             elif isinstance(statement, Function) and (statement.name[0] != "_" or statement.name in MIRRORED):
-                method = self._method(module, statement, written)
-                if method is not None:
-                    members[statement.name] = method
+                reasons = [
+                    reason for found, reason in ONLY_ASYNC.items() if found in _origins(module, statement.returns)
+                ]
+                if reasons:
+                    left_out[statement.name] = reasons[0]
+                else:
+                    members[statement.name] = self._method(module, statement, written)
             elif isinstance(statement, Function) and statement.name.startswith("__"):
                 raise CannotTranslate(f"{origin}: {statement.name} has no counterpart")
-        docstring = self._docstring(node, {}, indent=4)
+        docstring = self._docstring(node, left_out, indent=4)
         written.blocks.append("\n".join([f"class {node.name}:", docstring, *start, "", *members.values()]))
 
     def _facade_of(self, module: Module, annotation: ast.expr, written: Written) -> str | None:
@@ -179,12 +186,10 @@ class Generator:
 
     # --- methods --------------------------------------------------------------------------------------------------
 
-    def _method(self, module: Module, node: Function, written: Written) -> str | None:
+    def _method(self, module: Module, node: Function, written: Written) -> str:
         where = f"{module.name}.{node.name}"
         if node.returns is None:
             raise CannotTranslate(f"{where} has no return annotation")
-        if any(module.origin(name) in ONLY_ASYNC for name in names(node.returns)):
-            return None
         decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
         if decorators == ["property"] and isinstance(node, ast.FunctionDef):
             returns = self._annotation(module, node.returns, written)
@@ -219,7 +224,9 @@ class Generator:
         left_out: dict[str, str] = {}
         kept: list[tuple[ast.arg, ast.expr | None]] = []
         for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
-            reasons = [reason for origin, reason in ONLY_ASYNC.items() if origin in _origins(module, argument)]
+            reasons = [
+                reason for origin, reason in ONLY_ASYNC.items() if origin in _origins(module, argument.annotation)
+            ]
             if not reasons:
                 kept.append((argument, default))
             elif default is None:
@@ -285,8 +292,8 @@ class Generator:
         return "\n".join(lines) + closing + "\n"
 
 
-def _origins(module: Module, argument: ast.arg) -> set[Origin | None]:
-    return {module.origin(name) for name in names(argument.annotation)}
+def _origins(module: Module, annotation: ast.expr | None) -> set[Origin | None]:
+    return {module.origin(name) for name in names(annotation)}
 
 
 def _property(name: str, returns: str, docstring: str) -> str:

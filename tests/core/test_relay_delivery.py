@@ -85,11 +85,13 @@ async def test_a_tenant_with_a_backlog_starves_no_other(database: Database) -> N
 
 async def test_never_more_deliveries_at_once_than_allowed(database: Database) -> None:
     at_once: list[int] = []
-    gate = asyncio.Event()
+    full, gate = asyncio.Event(), asyncio.Event()
 
     async def deliver(delivery: Delivery) -> None:
         del delivery
         at_once.append(relay.in_hand)
+        if len(at_once) == 2:
+            full.set()
         await gate.wait()
 
     async with opened(database) as plane:
@@ -97,8 +99,7 @@ async def test_never_more_deliveries_at_once_than_allowed(database: Database) ->
             await request(plane.scope("t_acme", actor="agent:a"), "SEND_EMAIL", source_id=str(n))
         async with relaying(database, deliver, settings=RelaySettings(deliveries_max=2)) as relay:
             draining = asyncio.create_task(relay.drain())
-            while len(at_once) < 2:
-                await asyncio.sleep(0)
+            await full.wait()
             assert await relay.tick() == 0
             gate.set()
             await draining
@@ -142,7 +143,15 @@ async def test_a_delivery_that_takes_too_long_is_cut_off_and_tried_again(databas
         (DeliveryFailed("busy", code="HTTP_503"), "HTTP_503", "busy"),
         (asyncio.CancelledError(), "CANCELLED_ERROR", ""),
     ],
-    ids=["any error", "its own timeout", "a secret", "credentials", "too long", "a chosen code", "a stray cancellation"],
+    ids=[
+        "any error",
+        "its own timeout",
+        "a secret",
+        "credentials",
+        "too long",
+        "a chosen code",
+        "a stray cancellation",
+    ],
 )
 async def test_a_failure_is_recorded_bounded_and_without_secrets(
     database: Database, failure: BaseException, code: str, message: str

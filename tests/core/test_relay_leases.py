@@ -7,7 +7,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from perdure.core.relay import Relay, RelaySettings, Surroundings
+from perdure.core.relay import DRAIN_ATTEMPTS_MAX, Relay, Surroundings
 from perdure.errors import Unavailable
 from perdure.ports.relay import Delivery
 from perdure.testing.clock import DatabaseClock
@@ -133,7 +133,7 @@ async def test_leaving_by_an_error_cuts_off_what_is_in_hand(database: Database) 
     slow = Held()
     async with opened(database) as plane:
         await request(plane.scope("t_acme", actor="agent:a"), "SEND_EMAIL")
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(ZeroDivisionError):  # noqa: PT012 - it is raised where a user would
             async with relaying(database, slow) as relay:
                 await taken(relay, slow)
                 raise ZeroDivisionError
@@ -187,17 +187,32 @@ async def test_a_drain_gives_up_on_a_ledger_that_stays_away(database: Database) 
     async with FaultProxy("127.0.0.1", database.port) as proxy:
         dsn = through(proxy, database.direct_dsn("relay"))
         surroundings = Surroundings(sleep=at_once)
-        async with relaying(database, Deliveries(), surroundings=surroundings, dsn=dsn) as relay:
-            for step in range(2):
-                proxy.reset_all()
-                if step:
-                    proxy.lose_request()
-            counters = await relay.drain()
-    assert counters.errors >= 1
+        async with relaying(database, Deliveries(), surroundings=surroundings, dsn=dsn, timeout_s=0.1) as relay:
+            proxy.black_hole()
+            proxy.reset_all()
+            with pytest.raises(Unavailable):
+                await relay.drain()
+    assert relay.counters.errors == DRAIN_ATTEMPTS_MAX - 1
 
 
-async def test_a_relay_works_inside_its_context_only(database: Database) -> None:
-    async with relaying(database, Deliveries(), settings=RelaySettings()) as relay:
-        pass
-    with pytest.raises(Unavailable):
-        await relay.tick()
+async def test_leases_are_prolonged_every_third_of_their_time(database: Database) -> None:
+    clock, pauses, slow = DatabaseClock(database.dsn("owner")), asyncio.Queue[float](), Held()
+    go = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        pauses.put_nowait(seconds)
+        await go.wait()
+        go.clear()
+
+    async with opened(database) as plane, relaying(database, slow, surroundings=Surroundings(sleep=sleep)) as relay:
+        await request(plane.scope("t_acme", actor="agent:a"), "SEND_EMAIL")
+        assert await pauses.get() == relay.settings.lease_s / 3
+        await taken(relay, slow)
+        await clock.advance(50)
+        go.set()
+        await pauses.get()  # the next pause begins after the beat
+        await clock.advance(50)
+        async with relaying(database, {}) as other:
+            await other.tick()
+        slow.go.set()
+    assert other.counters.reaped == 0

@@ -4,6 +4,7 @@ A fenced block is run when the line above it says so::
 
     <!-- run: keep.py -->   a Python program, kept under that name in the page's folder
     <!-- run -->            a Python program without a name, or a block of shell commands
+    <!-- file: send.py -->  a file that is only kept, for what follows
     <!-- output -->         what the block before it prints, ids, times and durations aside
 
 A page is run from top to bottom in one folder that was empty.
@@ -17,13 +18,15 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias, cast
+
+Mark: TypeAlias = Literal["run", "file", "output"]
 
 ROOT = Path(__file__).parents[2]
 RUN_TIMEOUT_S = 120
 
 _BLOCK = re.compile(
-    r"^<!-- (?P<mark>run|output)(?:: (?P<name>[\w.-]+))? -->\n+```(?P<language>\w*)\n(?P<text>.*?)^```$",
+    r"^<!-- (?P<mark>run|file|output)(?:: (?P<name>[\w.-]+))? -->\n+```(?P<language>\w*)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 _COMMAND = re.compile(r"^perdure((?: [a-z][a-z-]*)*)", re.MULTILINE)
@@ -41,7 +44,7 @@ _NORMAL = (
 class Block:
     """One marked block of a page."""
 
-    mark: Literal["run", "output"]
+    mark: Mark
     name: str | None
     language: str
     text: str
@@ -51,7 +54,7 @@ def blocks_of(page: str) -> list[Block]:
     """The marked blocks of a page, in order."""
     return [
         Block(
-            mark="run" if found["mark"] == "run" else "output",
+            mark=cast("Mark", found["mark"]),
             name=found["name"],
             language=found["language"],
             text=found["text"],
@@ -69,10 +72,13 @@ def normal(text: str) -> str:
 
 def run_block(block: Block, *, folder: Path) -> str:
     """Run one block in a folder and return what it printed; fails with all of it when the block fails."""
+    name = block.name or "program.py"
+    if block.name is not None or block.language == "python":
+        (folder / name).write_text(block.text, encoding="utf-8")
+    if block.mark == "file":
+        return ""
     if block.language == "python":
-        program = folder / (block.name or "program.py")
-        program.write_text(block.text, encoding="utf-8")
-        command = [sys.executable, program.name]
+        command = [sys.executable, name]
     else:
         command = ["bash", "-euo", "pipefail", "-c", block.text]
     done = subprocess.run(

@@ -15,7 +15,7 @@ PAGES = [page for page in sorted((ROOT / "docs").rglob("*.md")) if blocks_of(pag
 def test_a_page_runs_from_top_to_bottom_as_printed(page: Path, tmp_path: Path):
     printed: str | None = None
     for block in blocks_of(page.read_text(encoding="utf-8")):
-        if block.mark == "run":
+        if block.mark != "output":
             printed = run_block(block, folder=tmp_path)
         else:
             assert printed is not None, "an output stands below the block that prints it"

@@ -88,9 +88,11 @@ async def opened(database: Database) -> AsyncIterator[Plane]:
 
 
 @asynccontextmanager
-async def store_of(dsn: str, *, listen_dsn: str | None = None) -> AsyncIterator[PostgresOutbox]:
+async def store_of(
+    dsn: str, *, listen_dsn: str | None = None, timeout_s: float = 10.0
+) -> AsyncIterator[PostgresOutbox]:
     """The outbox as the relay's role sees it."""
-    session = Session(dsn, settings=PoolSettings(connections_max=4, timeout_s=10))
+    session = Session(dsn, settings=PoolSettings(connections_max=4, timeout_s=timeout_s))
     await session.open()
     try:
         yield PostgresOutbox(session, actor="system:relay", source="scheduler:relay", listen_dsn=listen_dsn)
@@ -108,11 +110,12 @@ async def relaying(
     on_dead_letter: DeadLetterHook | None = None,
     dsn: str | None = None,
     listen_dsn: str | None = None,
+    timeout_s: float = 10.0,
 ) -> AsyncIterator[Relay]:
     """A relay in whose life nothing happens by itself; a deliverer alone is that of every type."""
     by_type = deliverers if isinstance(deliverers, Mapping) else {"*": deliverers}
     async with (
-        store_of(dsn or database.dsn("relay"), listen_dsn=listen_dsn) as store,
+        store_of(dsn or database.dsn("relay"), listen_dsn=listen_dsn, timeout_s=timeout_s) as store,
         Relay(
             store,
             by_type,
@@ -160,5 +163,5 @@ def statuses(database: Database) -> list[tuple[str, str, str]]:
         "SELECT entry.event_type::text, effect.status::text, entry.status::text FROM perdure.outbox_events AS entry "
         "JOIN perdure.effects AS effect ON effect.tenant_id = entry.tenant_id AND effect.id = entry.aggregate_id "
         "ORDER BY entry.created_at, entry.ordering_seq"
-    )  # type: ignore[assignment]
+    )
     return rows

@@ -27,6 +27,14 @@ def portal() -> Iterator[Portal]:
     made.close()
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C interrupts, also where the tests were started in the background and it would be ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Endless:
     """A function that ends only when it is cancelled, and says so."""
 
@@ -109,6 +117,7 @@ def test_closing_ends_the_thread_and_what_runs_on_it(portal: Portal) -> None:
     assert "perdure-sync" not in {thread.name for thread in threading.enumerate()}
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_an_interrupted_call_is_cancelled_before_the_interruption_goes_on(portal: Portal) -> None:
     endless = Endless()
     killer = threading.Thread(target=interrupt_when, args=(endless.started,))
@@ -276,6 +285,7 @@ def test_what_cannot_be_entered_leaves_no_thread() -> None:
     assert "perdure-sync" not in {thread.name for thread in threading.enumerate()}
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_an_interrupted_opening_is_cancelled_and_leaves_no_thread() -> None:
     endless = Endless()
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
+from perdure import __version__
 from perdure.errors import PerdureError
 
 _INTERRUPTED: Final = 130  # what shells expect of a program that Ctrl-C ended
@@ -89,9 +90,7 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer's signature
     if wanted:
-        from importlib.metadata import version  # noqa: PLC0415 - costs more than the rest of the start
-
-        typer.echo(f"perdure {version('perdure')}")
+        typer.echo(f"perdure {__version__}")
         raise typer.Exit
 
 

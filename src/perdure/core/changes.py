@@ -70,7 +70,7 @@ class Committer:
                 careful = True
                 continue
             if "ok" in result:
-                settle(change, result["ok"])
+                settle(change, result)
                 if connection is None and "effects" in rendered:
                     self._hints.flag()
                 return

@@ -132,7 +132,6 @@ class Tenant(Reading):
             committer=self._committer,
             ledger=ledger,
             reader=reader,
-            signals=self.signals,
             environment=environment,
             worker=worker,
         )

@@ -10,12 +10,12 @@ from uuid import UUID
 
 from perdure.core.changes import Committer
 from perdure.core.listing import RunLists
-from perdure.core.signals import Signals, same_signal
+from perdure.core.signals import same_signal
 from perdure.domain import limits
 from perdure.domain.change import Change
 from perdure.domain.change_values import Entities, refuse_above
 from perdure.domain.handles import Run, RunLease
-from perdure.domain.intake import RunDraft, SignalDraft, draft_run, render_signal, render_start
+from perdure.domain.intake import RunDraft, SignalDraft, draft_run, draft_signal, render_signal, render_start
 from perdure.domain.records import RunRecord, Signal, Step
 from perdure.domain.run import RunStatus, RunType, SignalStatus, SignalType
 from perdure.domain.scope import Scope
@@ -39,14 +39,12 @@ class Runs(RunLists):
         committer: Committer,
         ledger: Ledger,
         reader: LedgerReader,
-        signals: Signals,
         environment: Environment,
         worker: str,
     ) -> None:
         super().__init__(reader, scope)
         self._committer = committer
         self._ledger = ledger
-        self._signals = signals
         self._environment = environment
         self._worker = worker
 
@@ -87,7 +85,14 @@ class Runs(RunLists):
             return await self._start_after(continues, draft)
         if isinstance(signal, tuple):
             channel, source_id = signal
-            new = self._signals.draft(channel, source_id, input or {}, signal_type=signal_type, received_at=None)
+            new = draft_signal(
+                channel,
+                source_id,
+                input or {},
+                signal_type=signal_type,
+                received_at=self._environment.clock.now(),
+                new_id=self._environment.ids.new,
+            )
             return await self._start_new(draft, new)
         kept = signal if isinstance(signal, Signal) else await self._reader.get_signal(self._scope, signal)
         return await self._start_kept(draft, kept)
@@ -128,7 +133,7 @@ class Runs(RunLists):
         )
         result = await self._committer.send(rendered)
         if "ok" in result:
-            return self._started(draft, signal.id, signal.correlation_id, result["ok"])
+            return self._started(draft, signal.id, signal.correlation_id, result["at"])
         recorded = result["recorded"]
         kept = same_signal(signal, recorded["signal"])
         if recorded["run"] is None:
@@ -155,7 +160,7 @@ class Runs(RunLists):
                 )
                 result = await self._committer.send(rendered)
                 if "ok" in result:
-                    return self._started(draft, signal.id, signal.correlation_id, result["ok"])
+                    return self._started(draft, signal.id, signal.correlation_id, result["at"])
             runs = await self._reader.runs_of_signal(self._scope, signal.id, after=None, limit=limits.PAGE_SIZE_MAX)
             if runs:
                 return await self._same_run(draft, runs[-1])
@@ -182,7 +187,7 @@ class Runs(RunLists):
             new_id=self._environment.ids.new,
         )
         result = await self._committer.send(rendered)
-        return self._started(draft, parent.signal_id, parent.correlation_id, result["ok"])
+        return self._started(draft, parent.signal_id, parent.correlation_id, result["at"])
 
     async def _same_run(self, draft: RunDraft, record: RunRecord) -> Run:
         if record.name != draft.name:
@@ -193,7 +198,7 @@ class Runs(RunLists):
             )
         return await self.get(record.id)
 
-    def _started(self, draft: RunDraft, signal_id: UUID, correlation_id: UUID, committed: Mapping[str, Any]) -> Run:
+    def _started(self, draft: RunDraft, signal_id: UUID, correlation_id: UUID, started_at: str) -> Run:
         """The handle of a run that was just started: all of it is known without asking again."""
         record = RunRecord(
             tenant_id=self._scope.tenant_id,
@@ -201,7 +206,7 @@ class Runs(RunLists):
             signal_id=signal_id,
             run_type=draft.run_type,
             name=draft.name,
-            started_at=datetime.fromisoformat(committed["at"]),
+            started_at=datetime.fromisoformat(started_at),
             status=RunStatus.RUNNING,
             correlation_id=correlation_id,
             causation_id=draft.parent_run_id,

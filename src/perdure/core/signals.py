@@ -41,24 +41,7 @@ class Signals(SignalLists):
         ``KeyReused``. A declared ``signal_type`` is validated, and a payload that does not fit it is kept as FAILED,
         with its reasons in the event. ``received_at`` is when the sender sent it (default: now).
         """
-        draft = self.draft(channel, source_id, payload, signal_type=signal_type, received_at=received_at)
-        rendered = render_signal(self._scope, draft, new_id=self._environment.ids.new)
-        result = await self._committer.send(rendered)
-        if "recorded" in result:
-            return same_signal(draft, result["recorded"]["signal"])
-        return await self.get(draft.id)
-
-    def draft(
-        self,
-        channel: str,
-        source_id: str,
-        payload: Mapping[str, Any],
-        *,
-        signal_type: SignalType | str | None,
-        received_at: datetime | None,
-    ) -> SignalDraft:
-        """A checked signal that nothing has kept yet."""
-        return draft_signal(
+        draft = draft_signal(
             channel,
             source_id,
             payload,
@@ -66,6 +49,11 @@ class Signals(SignalLists):
             received_at=received_at if received_at is not None else self._environment.clock.now(),
             new_id=self._environment.ids.new,
         )
+        rendered = render_signal(self._scope, draft, new_id=self._environment.ids.new)
+        result = await self._committer.send(rendered)
+        if "recorded" in result:
+            return same_signal(draft, result["recorded"]["signal"])
+        return await self.get(draft.id)
 
     async def get(self, signal_id: UUID) -> Signal:
         """The signal with that id. Raises ``NotFound``."""

@@ -85,8 +85,8 @@ def refuse_secret_keys(value: JsonValue, *, what: str) -> None:
     """Raise ``Invalid`` if some key anywhere in ``value`` says that a secret stands beside it.
 
     Refused, in any case and with any separators: ``password``, ``secret``, ``token``, ``api_key``, ``authorization``
-    and ``cookie``, alone or at the end of a name (``access_token``, ``X-Api-Key``). ``secret_ref`` is how a secret is
-    meant.
+    and ``cookie``, alone or at the end of a name (``access_token``, ``X-Api-Key``). A secret is meant by reference:
+    ``{"Authorization": {"secret_ref": "secret://env/NAME", "prefix": "Bearer "}}``.
     """
     _refuse_secrets(value, _Place(what))
 
@@ -163,7 +163,7 @@ def _copy_text(value: str, place: _Place) -> str:
 def _refuse_secrets(value: JsonValue, place: _Place) -> None:
     if isinstance(value, dict):
         for key, item in value.items():
-            if _names_secret(key):
+            if _names_secret(key) and not _is_reference(item):
                 raise Invalid(
                     f"{place.what} carries a secret at {place.below(key)}: what is recorded is read by people; "
                     "keep the secret outside and record secret_ref, as in secret://env/NAME",
@@ -173,6 +173,11 @@ def _refuse_secrets(value: JsonValue, place: _Place) -> None:
     elif isinstance(value, list):
         for index, item in enumerate(value):
             _refuse_secrets(item, place.below(index))
+
+
+def _is_reference(value: JsonValue) -> bool:
+    # {"secret_ref": ..., "prefix": "Bearer "}: where the secret is, and what stands before it.
+    return isinstance(value, dict) and "secret_ref" in value and value.keys() <= {"secret_ref", "prefix"}
 
 
 def _names_secret(key: str) -> bool:

@@ -31,15 +31,16 @@ from perdure.errors import KeyReused
 Row = Mapping[str, Any]
 
 
-def settle(change: Change, committed: Mapping[str, Any]) -> None:
-    """Write what the commit assigned into the references of a committed change."""
+def settle(change: Change, result: Mapping[str, Any]) -> None:
+    """Write what the commit assigned, as its result says, into the references of a committed change."""
+    committed = result["ok"]
     base = committed["step_base"]
     for ordinal, step in enumerate(new_steps(change)):
         step.index = base + ordinal
     checkpoints = [operation for operation in change.operations if isinstance(operation, AddCheckpoint)]
     for ordinal, checkpoint in enumerate(checkpoints):
         checkpoint.ref.index = committed["checkpoint_base"] + ordinal
-    change.sequence = committed.get("last_sequence_number")
+    change.sequence = result["last_sequence_number"]
     remember(change)
     for operation in change.operations:
         if isinstance(operation, EndRun) and committed.get("more"):

@@ -57,7 +57,8 @@ def render_keys(change: Change, *, careful: bool) -> Rendered | None:
             wanted = {"step_id": str(operation.ref.step.id), "key": operation.ref.key}
             keys.setdefault("tool_calls", []).append(wanted)
         elif careful and isinstance(operation, AddStep):
-            keys.setdefault("steps", []).append(operation.ref.key)
+            attempt = {"key": operation.ref.key, "retry_count": operation.ref.retry_count}
+            keys.setdefault("steps", []).append(attempt)
         elif careful and isinstance(operation, AddEffect):
             keys.setdefault("effects", []).append(operation.ref.idempotency_key)
     return dict(keys) or None
@@ -112,7 +113,7 @@ class _Rendering:
             "correlation_id": str(self.change.run.correlation_id),
             "actor": scope.actor,
             "source": scope.source,
-            "counts": {name: count for name, count in self.counts.items() if count},
+            "counts": self.counts,
             "events": self.events,
             **self.rows,
         }

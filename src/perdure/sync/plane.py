@@ -26,7 +26,10 @@ from perdure.sync.tenants import Tenants
 
 
 class Plane:
-    """A running persistence plane; ``perdure.sync.open`` makes and closes it."""
+    """A running persistence plane; ``perdure.sync.open`` makes and closes it.
+
+    There is no ``relay`` here: it is a program of its own, `perdure relay`, or a task in an event loop.
+    """
 
     def __init__(self, asynchronous: AsyncPlane, portal: Portal) -> None:
         self._async = asynchronous

@@ -52,7 +52,9 @@ class Portal:
 
         Raises ``OutcomeUnknown`` if another thread closes the portal before the function has ended.
         """
-        return self.begin(lambda: function(*args, **kwargs)).result()
+        _refuse_inside_loop()
+        call = Call(lambda: function(*args, **kwargs), self._loop)
+        return call.result(start=self._start)
 
     def iterate(self, items: AsyncIterator[T]) -> Iterator[T]:
         """The items of an asynchronous iterator, pulled one at a time; closing the iterator closes that one too."""
@@ -69,7 +71,9 @@ class Portal:
     def begin(self, function: Callable[[], Coroutine[Any, Any, T]]) -> Call[T]:
         """Start ``function`` on the loop without waiting for it."""
         _refuse_inside_loop()
-        return self._begin(function)
+        call = Call(function, self._loop)
+        self._start(call)
+        return call
 
     def close(self) -> None:
         """Cancel what still runs, wait for its end and for that of the thread. Closing twice does nothing."""
@@ -81,32 +85,36 @@ class Portal:
                 self._loop.call_soon_threadsafe(self._closing.set)
         self._thread.join()
 
-    def _begin(self, function: Callable[[], Coroutine[Any, Any, T]]) -> Call[T]:
+    def _start(self, call: Call[Any]) -> None:
+        """Put a call on the loop; one that cannot be put there ends as refused."""
         if os.getpid() != self._process:
-            raise Refused(
+            refusal = Refused(
                 "this plane was opened before the process forked, and its thread stayed in the parent; open one in "
                 "each process",
                 code="plane_forked",
             )
-        call = Call(function, self._loop)
+            call.outcome.set_exception(refusal)
+            return
         with self._lock:
-            if self._closed:
-                raise Refused(
-                    "this plane is closed; use it inside its block: `with perdure.sync.open() as plane`",
-                    code="plane_closed",
-                )
-            self._loop.call_soon_threadsafe(call.start)
-        return call
+            if not self._closed:
+                self._loop.call_soon_threadsafe(call.start)
+                return
+        refusal = Refused(
+            "this plane is closed; use it inside its block: `with perdure.sync.open() as plane`", code="plane_closed"
+        )
+        call.outcome.set_exception(refusal)
 
     def _discard(self, items: AsyncIterator[Any]) -> None:
         """Close an iterator that is not wanted any more; closing the portal has closed those that are left."""
         if not isinstance(items, AsyncGenerator):
             return
-        with contextlib.suppress(Refused):
-            call = self._begin(items.aclose)
-            # The garbage collector may bring us here on a thread with a running loop, which must not wait.
-            if not _is_inside_loop():
-                call.result()
+        call = Call(items.aclose, self._loop)
+        # The garbage collector may bring us here on a thread with a running loop, which must not wait.
+        if _is_inside_loop():
+            self._start(call)
+        else:
+            with contextlib.suppress(Refused, OutcomeUnknown):
+                call.result(start=self._start)
 
     def _serve(self, started: futures.Future[asyncio.AbstractEventLoop]) -> None:
         try:
@@ -137,9 +145,14 @@ class Call(Generic[T]):
         self._task = self._loop.create_task(self._run())
         self._task.add_done_callback(self._ended)
 
-    def result(self) -> T:
-        """Wait for the outcome: return it, or raise it."""
+    def result(self, *, start: Callable[[Call[T]], None] | None = None) -> T:
+        """Wait for the outcome: return it, or raise it.
+
+        With ``start`` it is put on the loop first, so that no interruption falls between the two.
+        """
         try:
+            if start is not None:
+                start(self)
             return self.outcome.result()
         except futures.CancelledError:
             raise OutcomeUnknown(
@@ -154,13 +167,17 @@ class Call(Generic[T]):
 
     def cancel(self) -> None:
         """Cancel, and wait until it has ended; interrupting that wait leaves the rest to ``Portal.close``."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed, so it has ended
+        try:
             self._loop.call_soon_threadsafe(self._cancel)
+        except RuntimeError:  # the loop is closed, so nothing runs on it
+            return
         futures.wait([self.outcome])
 
     def _cancel(self) -> None:
-        assert self._task is not None, "cancelled before it was started"
-        self._task.cancel()
+        if self._task is None:  # interrupted before it was put on the loop
+            self._end_cancelled()
+        else:
+            self._task.cancel()
 
     async def _run(self) -> None:
         try:
@@ -174,7 +191,11 @@ class Call(Generic[T]):
 
     def _ended(self, _: asyncio.Task[None]) -> None:
         if not self.outcome.done():
-            self.outcome.cancel()
+            self._end_cancelled()
+
+    def _end_cancelled(self) -> None:
+        self.outcome.cancel()
+        self.outcome.set_running_or_notify_cancel()  # only this wakes who waits in futures.wait
 
 
 class Opened(Generic[Async, Sync]):

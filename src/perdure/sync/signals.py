@@ -9,7 +9,6 @@ from typing import Any
 from uuid import UUID
 
 from perdure.core.signals import Signals as AsyncSignals
-from perdure.domain.intake import SignalDraft
 from perdure.domain.limits import PAGE_SIZE_DEFAULT
 from perdure.domain.records import Page, Signal
 from perdure.domain.run import SignalStatus, SignalType
@@ -73,18 +72,6 @@ class Signals:
         return self._portal.call(
             self._async.ingest, channel, source_id, payload, signal_type=signal_type, received_at=received_at
         )
-
-    def draft(
-        self,
-        channel: str,
-        source_id: str,
-        payload: Mapping[str, Any],
-        *,
-        signal_type: SignalType | str | None,
-        received_at: datetime | None,
-    ) -> SignalDraft:
-        """A checked signal that nothing has kept yet."""
-        return self._async.draft(channel, source_id, payload, signal_type=signal_type, received_at=received_at)
 
     def get(self, signal_id: UUID) -> Signal:
         """The signal with that id. Raises ``NotFound``."""

@@ -14,7 +14,10 @@ from perdure.domain.records import OutboxEntry
 from perdure.domain.scope import Scope
 from perdure.ports.ledger import JoinedConnection, Ledger
 
-_COMMIT: Final[LiteralString] = "SELECT perdure.commit_changes(%(request)s)"
+_COMMIT_ONE: Final[LiteralString] = "SELECT perdure.commit_change(%(tenant_id)s, %(tenant)s, %(user_id)s, %(change)s)"
+_COMMIT_MANY: Final[LiteralString] = (
+    "SELECT perdure.commit_changes(%(tenant_id)s, %(tenant)s, %(user_id)s, %(changes)s)"
+)
 _CLAIM: Final[LiteralString] = "SELECT perdure.claim_runs(%(request)s)"
 _RENEW: Final[LiteralString] = "SELECT perdure.renew_run_lease(%(request)s)"
 _REQUEUE: Final[LiteralString] = "SELECT perdure.requeue_outbox(%(request)s)"
@@ -35,12 +38,20 @@ class PostgresLedger(Ledger):
         self, scope: Scope, changes: Sequence[bytes], *, connection: JoinedConnection | None = None
     ) -> list[Mapping[str, Any]]:
         """As the port promises."""
-        request = _request(scope, tenant=scope.tenant, changes=[msgspec.Raw(change) for change in changes])
+        # Whose tenant it is comes from the scope and from nowhere else.
+        parameters = {"tenant_id": scope.tenant_id, "tenant": scope.tenant, "user_id": scope.user_id}
+        if len(changes) == 1:
+            return [await self._call(_COMMIT_ONE, parameters | {"change": changes[0].decode()}, connection)]
+        array = b"[%s]" % b",".join(changes)
+        results = await self._call(_COMMIT_MANY, parameters | {"changes": array.decode()}, connection)
+        return [_result(result) for result in results]
+
+    async def _call(
+        self, statement: LiteralString, parameters: Mapping[str, Any], connection: JoinedConnection | None
+    ) -> Any:
         if connection is None:
-            answer = await self._session.call(_COMMIT, request)
-        else:
-            answer = await call_joined(cast("Connection", connection), _COMMIT, request)
-        return [_result(result, at=answer["at"]) for result in answer["results"]]
+            return await self._session.call(statement, parameters)
+        return await call_joined(cast("Connection", connection), statement, parameters)
 
     async def are_recorded(self, scope: Scope, event_ids: Sequence[UUID]) -> bool:
         """As the port promises."""
@@ -78,9 +89,7 @@ def _request(scope: Scope, **values: object) -> dict[str, str]:
     return {"request": msgspec.json.encode(envelope).decode()}
 
 
-def _result(result: Mapping[str, Any], *, at: str) -> Mapping[str, Any]:
-    if "ok" in result:
-        return {"ok": {**result["ok"], "at": at}}
+def _result(result: Mapping[str, Any]) -> Mapping[str, Any]:
     error = result.get("error")
     if error is None:
         return result

@@ -163,26 +163,23 @@ $$;
 
 ALTER FUNCTION perdure.bury_undelivered(p_tenant uuid, p_run uuid, p_cause uuid, p_now timestamp with time zone) OWNER TO perdure_owner;
 
-CREATE FUNCTION perdure.check_transition() RETURNS trigger
+CREATE FUNCTION perdure.check_transition(p_machine text, p_id uuid, p_source text, p_target text, p_announced boolean) RETURNS void
     LANGUAGE plpgsql
     AS $$
 BEGIN
-    IF tg_argv[0] = 'OUTBOX' AND old.status = 'DEAD_LETTER' AND new.last_event_id = old.last_event_id THEN
+    IF p_machine = 'OUTBOX' AND p_source = 'DEAD_LETTER' AND NOT p_announced THEN
         RAISE EXCEPTION 'a dead letter is not revived by UPDATE: its effect and its event would not follow'
-            USING ERRCODE = 'PD019', HINT = format('Use: perdure outbox requeue %s', old.id);
+            USING ERRCODE = 'PD019', HINT = format('Use: perdure outbox requeue %s', p_id);
     END IF;
-    IF NOT EXISTS (
-        SELECT FROM perdure.status_transitions
-        WHERE machine = tg_argv[0] AND source = old.status AND target = new.status
-    ) THEN
-        RAISE EXCEPTION '% % cannot go from % to %', tg_argv[0], new.id, old.status, new.status
-            USING ERRCODE = 'PD003';
+    PERFORM FROM perdure.status_transitions
+        WHERE machine = p_machine AND source = p_source AND target = p_target;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION '% % cannot go from % to %', p_machine, p_id, p_source, p_target USING ERRCODE = 'PD003';
     END IF;
-    RETURN new;
 END
 $$;
 
-ALTER FUNCTION perdure.check_transition() OWNER TO perdure_owner;
+ALTER FUNCTION perdure.check_transition(p_machine text, p_id uuid, p_source text, p_target text, p_announced boolean) OWNER TO perdure_owner;
 
 CREATE FUNCTION perdure.claim_outbox(p_request jsonb) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
@@ -322,43 +319,46 @@ $$;
 
 ALTER FUNCTION perdure.close_open_work(p_tenant uuid, p_run uuid, p_status text, p_cause uuid, p_now timestamp with time zone) OWNER TO perdure_owner;
 
-CREATE FUNCTION perdure.commit_changes(p_batch jsonb) RETURNS jsonb
+CREATE FUNCTION perdure.commit_change(p_tenant uuid, p_slug text, p_user uuid, p_change jsonb) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
     AS $$
 DECLARE
-    v_tenant uuid := (p_batch ->> 'tenant_id')::uuid;
-    v_changes jsonb := p_batch -> 'changes';
     v_now timestamptz := perdure.instant();
-    v_context text := perdure.enter_tenant(v_tenant, (p_batch ->> 'user_id')::uuid);
-    v_change jsonb;
-    v_written jsonb;
+    v_context text := perdure.enter_tenant(p_tenant, p_user);
+    v_written jsonb := perdure.write_change(p_tenant, p_change, v_now);
     v_events integer;
     v_last bigint;
-    v_results jsonb;
 BEGIN
-    IF jsonb_array_length(v_changes) > 1 THEN
-        v_results := perdure.commit_many(v_tenant, p_batch ->> 'tenant', v_changes, v_now);
-    ELSE
-        v_change := v_changes -> 0;
-        v_written := perdure.write_change(v_tenant, v_change, v_now);
-        IF v_written ? 'ok' THEN
-            v_written := v_written -> 'ok';
-            v_events := jsonb_array_length(v_change -> 'events')
-                + coalesce(jsonb_array_length(v_written -> 'more'), 0);
-            v_last := perdure.number_events(v_tenant, p_batch ->> 'tenant', v_events);
-            v_events := perdure.announce_change(v_tenant, v_last - v_events, v_change, v_written, v_now);
-            v_written := jsonb_build_object('ok', v_written || jsonb_build_object('last_sequence_number', v_last));
-        END IF;
-        v_results := jsonb_build_array(v_written);
+    IF v_written ? 'ok' THEN
+        v_events := jsonb_array_length(p_change -> 'events')
+            + coalesce(jsonb_array_length(v_written -> 'ok' -> 'more'), 0);
+        v_last := perdure.number_events(p_tenant, p_slug, v_events);
+        v_events := perdure.announce_change(p_tenant, v_last - v_events, p_change, v_written -> 'ok', v_now);
     END IF;
     v_context := perdure.leave_tenant(v_context);
-    RETURN jsonb_build_object('at', v_now, 'results', v_results);
+    RETURN v_written || jsonb_build_object('at', v_now, 'last_sequence_number', v_last);
 END
 $$;
 
-ALTER FUNCTION perdure.commit_changes(p_batch jsonb) OWNER TO perdure_owner;
+ALTER FUNCTION perdure.commit_change(p_tenant uuid, p_slug text, p_user uuid, p_change jsonb) OWNER TO perdure_owner;
+
+CREATE FUNCTION perdure.commit_changes(p_tenant uuid, p_slug text, p_user uuid, p_changes jsonb) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    v_context text := perdure.enter_tenant(p_tenant, p_user);
+    v_results jsonb := perdure.commit_many(p_tenant, p_slug, p_changes, perdure.instant());
+BEGIN
+    v_context := perdure.leave_tenant(v_context);
+    RETURN v_results;
+END
+$$;
+
+ALTER FUNCTION perdure.commit_changes(p_tenant uuid, p_slug text, p_user uuid, p_changes jsonb) OWNER TO perdure_owner;
 
 CREATE FUNCTION perdure.commit_many(p_tenant uuid, p_slug text, p_changes jsonb, p_now timestamp with time zone) RETURNS jsonb
     LANGUAGE plpgsql
@@ -388,7 +388,7 @@ BEGIN
         IF v_result ? 'ok' THEN
             v_before := v_before + perdure.announce_change(p_tenant, v_before, p_changes -> (position - 1),
                 v_result -> 'ok', p_now);
-            v_results[position] := jsonb_set(v_result, '{ok,last_sequence_number}', to_jsonb(v_before));
+            v_results[position] := v_result || jsonb_build_object('at', p_now, 'last_sequence_number', v_before);
         END IF;
     END LOOP;
     RETURN to_jsonb(v_results);
@@ -587,40 +587,6 @@ $$;
 
 ALTER FUNCTION perdure.end_tool_calls(p_tenant uuid, p_run uuid, p_change jsonb, p_events jsonb, p_now timestamp with time zone) OWNER TO perdure_owner;
 
-CREATE FUNCTION perdure.enter_run(p_tenant uuid, p_run uuid, p_change jsonb, p_now timestamp with time zone, OUT step_base integer, OUT effect_base integer, OUT checkpoint_base integer) RETURNS record
-    LANGUAGE plpgsql
-    AS $$
-DECLARE
-    v_counts jsonb := p_change -> 'counts';
-    v_steps integer := coalesce((v_counts ->> 'steps')::integer, 0);
-    v_failed integer := coalesce((v_counts ->> 'failed')::integer, 0);
-    v_open integer := coalesce((v_counts ->> 'open')::integer, 0);
-    v_effects integer := coalesce((v_counts ->> 'effects')::integer, 0);
-    v_checkpoints integer := coalesce((v_counts ->> 'checkpoints')::integer, 0);
-    v_lease uuid := (p_change ->> 'lock_token')::uuid;
-    v_locked_until timestamptz := p_now + make_interval(secs => (p_change ->> 'lease_s')::float8);
-BEGIN
-    UPDATE perdure.runs AS run SET version = run.version + 1,
-        total_steps = run.total_steps + v_steps,
-        failed_steps = run.failed_steps + v_failed,
-        -- Below zero only when a step ends that has ended before, which end_steps will say in better words.
-        open_steps = greatest(run.open_steps + v_open, 0),
-        total_effects = run.total_effects + v_effects,
-        open_effects = run.open_effects + v_effects,
-        total_checkpoints = run.total_checkpoints + v_checkpoints,
-        locked_until = coalesce(v_locked_until, run.locked_until)
-        WHERE run.tenant_id = p_tenant AND run.id = p_run AND run.status = 'RUNNING'
-            AND run.completion_requested_at IS NULL AND run.lock_token IS NOT DISTINCT FROM coalesce(v_lease, run.lock_token)
-        RETURNING run.total_steps - v_steps, run.total_effects - v_effects, run.total_checkpoints - v_checkpoints
-        INTO step_base, effect_base, checkpoint_base;
-    IF NOT FOUND THEN
-        PERFORM perdure.explain_closed_run(p_tenant, p_run);
-    END IF;
-END
-$$;
-
-ALTER FUNCTION perdure.enter_run(p_tenant uuid, p_run uuid, p_change jsonb, p_now timestamp with time zone, OUT step_base integer, OUT effect_base integer, OUT checkpoint_base integer) OWNER TO perdure_owner;
-
 CREATE FUNCTION perdure.enter_tenant(p_tenant uuid, p_user uuid) RETURNS text
     LANGUAGE plpgsql
     AS $$
@@ -695,9 +661,11 @@ DECLARE
     v_effects jsonb;
 BEGIN
     PERFORM FROM perdure.runs WHERE tenant_id = p_tenant AND id = p_run FOR NO KEY UPDATE;
-    SELECT jsonb_agg(to_jsonb(step) ORDER BY step.retry_count) INTO v_steps FROM perdure.steps AS step
+    SELECT jsonb_agg(to_jsonb(step)) INTO v_steps FROM perdure.steps AS step
     WHERE step.tenant_id = p_tenant AND step.run_id = p_run
-        AND step.step_key = ANY (ARRAY(SELECT jsonb_array_elements_text(p_keys -> 'steps')));
+        AND (step.step_key, step.retry_count) IN (
+            SELECT wanted.key, wanted.retry_count
+            FROM jsonb_to_recordset(p_keys -> 'steps') AS wanted (key text, retry_count integer));
     SELECT jsonb_agg(to_jsonb(effect)) INTO v_effects FROM perdure.effects AS effect
     WHERE effect.tenant_id = p_tenant
         AND effect.idempotency_key = ANY (ARRAY(SELECT jsonb_array_elements_text(p_keys -> 'effects')));
@@ -853,20 +821,27 @@ $$;
 
 ALTER FUNCTION perdure.finish_outbox(p_request jsonb) OWNER TO perdure_owner;
 
-CREATE FUNCTION perdure.freeze_row() RETURNS trigger
+CREATE FUNCTION perdure.guard_row() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
+DECLARE
+    v_free CONSTANT text[] := '{updated_at,deleted_at,open_effects,locked_by,locked_until,lock_token}';
 BEGIN
-    IF (to_jsonb(new) - '{updated_at,deleted_at,open_effects,locked_by,locked_until,lock_token}'::text[])
-        IS DISTINCT FROM
-        (to_jsonb(old) - '{updated_at,deleted_at,open_effects,locked_by,locked_until,lock_token}'::text[]) THEN
+    IF new.tenant_id <> old.tenant_id OR new.id <> old.id OR new.created_at <> old.created_at THEN
+        RAISE EXCEPTION 'tenant_id, id and created_at of %.% never change', tg_table_schema, tg_table_name
+            USING ERRCODE = 'PD004';
+    ELSIF new.status <> old.status THEN
+        PERFORM perdure.check_transition(tg_argv[0], old.id, old.status, new.status,
+            new.last_event_id <> old.last_event_id);
+    ELSIF old.status = ANY (tg_argv[1]::text[]) AND to_jsonb(new) - v_free <> to_jsonb(old) - v_free THEN
         RAISE EXCEPTION '% % is % and no longer changes', tg_argv[0], old.id, old.status USING ERRCODE = 'PD003';
     END IF;
+    new.updated_at := perdure.instant();
     RETURN new;
 END
 $$;
 
-ALTER FUNCTION perdure.freeze_row() OWNER TO perdure_owner;
+ALTER FUNCTION perdure.guard_row() OWNER TO perdure_owner;
 
 CREATE FUNCTION perdure.insert_audit(p_tenant uuid, p_change jsonb, p_now timestamp with time zone) RETURNS void
     LANGUAGE sql
@@ -1337,21 +1312,6 @@ $$;
 
 ALTER FUNCTION perdure.settle_run(p_tenant uuid, p_run uuid, p_change jsonb, p_now timestamp with time zone) OWNER TO perdure_owner;
 
-CREATE FUNCTION perdure.touch_row() RETURNS trigger
-    LANGUAGE plpgsql
-    AS $$
-BEGIN
-    IF new.tenant_id <> old.tenant_id OR new.id <> old.id OR new.created_at <> old.created_at THEN
-        RAISE EXCEPTION 'tenant_id, id and created_at of %.% never change', tg_table_schema, tg_table_name
-            USING ERRCODE = 'PD004';
-    END IF;
-    new.updated_at := perdure.instant();
-    RETURN new;
-END
-$$;
-
-ALTER FUNCTION perdure.touch_row() OWNER TO perdure_owner;
-
 CREATE FUNCTION perdure.try_write_change(p_tenant uuid, p_change jsonb, p_now timestamp with time zone) RETURNS jsonb
     LANGUAGE plpgsql
     AS $$
@@ -1387,57 +1347,79 @@ CREATE FUNCTION perdure.write_change(p_tenant uuid, p_change jsonb, p_now timest
     AS $$
 DECLARE
     v_events jsonb := p_change -> 'events';
+    v_counts jsonb := p_change -> 'counts';
     v_run uuid := (p_change ->> 'run_id')::uuid;
-    v_base record;
+    v_lease uuid := (p_change ->> 'lock_token')::uuid;
     v_step_base integer := 0;
     v_effect_base integer := 0;
     v_checkpoint_base integer := 0;
     v_answer jsonb;
     v_rows integer;
 BEGIN
-    IF p_change ? 'signal' THEN
-        v_answer := perdure.write_signal(p_tenant, p_change -> 'signal',
-            v_events -> (p_change -> 'signal' ->> 'received')::integer -> 'data', p_change, p_now);
-    END IF;
-    IF v_answer IS NULL AND p_change ? 'keys' THEN
-        v_answer := perdure.find_recorded(p_tenant, v_run, p_change -> 'keys');
-    END IF;
-    IF v_answer IS NOT NULL THEN
-        RETURN jsonb_build_object('recorded', v_answer);
+    IF p_change ?| '{signal,keys}' THEN
+        IF p_change ? 'signal' THEN
+            v_answer := perdure.write_signal(p_tenant, p_change -> 'signal',
+                v_events -> (p_change -> 'signal' ->> 'received')::integer -> 'data', p_change, p_now);
+        ELSE
+            v_answer := perdure.find_recorded(p_tenant, v_run, p_change -> 'keys');
+        END IF;
+        IF v_answer IS NOT NULL THEN
+            RETURN jsonb_build_object('recorded', v_answer);
+        END IF;
     END IF;
     IF p_change ? 'run' THEN
         v_rows := perdure.insert_run(p_tenant, p_change -> 'run',
             v_events -> (p_change -> 'run' ->> 'started')::integer -> 'data', p_change, p_now);
     ELSIF v_run IS NOT NULL THEN
-        v_base := perdure.enter_run(p_tenant, v_run, p_change, p_now);
-        v_step_base := v_base.step_base;
-        v_effect_base := v_base.effect_base;
-        v_checkpoint_base := v_base.checkpoint_base;
+        UPDATE perdure.runs AS run SET version = run.version + 1,
+            total_steps = run.total_steps + (v_counts ->> 'steps')::integer,
+            failed_steps = run.failed_steps + (v_counts ->> 'failed')::integer,
+            -- Below zero only when a step ends that has ended before, which end_steps says in better words.
+            open_steps = greatest(run.open_steps + (v_counts ->> 'open')::integer, 0),
+            total_effects = run.total_effects + (v_counts ->> 'effects')::integer,
+            open_effects = run.open_effects + (v_counts ->> 'effects')::integer,
+            total_checkpoints = run.total_checkpoints + (v_counts ->> 'checkpoints')::integer,
+            locked_until = coalesce(p_now + make_interval(secs => (p_change ->> 'lease_s')::float8), run.locked_until)
+            WHERE run.tenant_id = p_tenant AND run.id = v_run AND run.status = 'RUNNING'
+                AND run.completion_requested_at IS NULL
+                AND run.lock_token IS NOT DISTINCT FROM coalesce(v_lease, run.lock_token)
+            RETURNING run.total_steps - (v_counts ->> 'steps')::integer,
+                run.total_effects - (v_counts ->> 'effects')::integer,
+                run.total_checkpoints - (v_counts ->> 'checkpoints')::integer
+            INTO v_step_base, v_effect_base, v_checkpoint_base;
+        IF NOT FOUND THEN
+            PERFORM perdure.explain_closed_run(p_tenant, v_run);
+        END IF;
     END IF;
     IF p_change ? 'steps' THEN
         v_rows := perdure.insert_steps(p_tenant, v_run, v_step_base, p_change, v_events, p_now);
     END IF;
-    IF p_change ? 'step_ends' THEN
-        v_rows := perdure.end_steps(p_tenant, v_run, p_change, v_events, p_now);
-    END IF;
-    IF p_change ? 'tool_calls' THEN
-        v_rows := perdure.insert_tool_calls(p_tenant, v_run, p_change, v_events, p_now);
-    END IF;
-    IF p_change ? 'tool_call_ends' THEN
-        v_rows := perdure.end_tool_calls(p_tenant, v_run, p_change, v_events, p_now);
-    END IF;
-    IF p_change ? 'effects' THEN
-        v_rows := perdure.insert_effects(p_tenant, v_run, v_effect_base, p_change, v_events, p_now);
-    END IF;
-    IF p_change ? 'entities' THEN
-        PERFORM perdure.insert_references(p_tenant, v_run, p_change);
-    END IF;
-    IF p_change ? 'audit' THEN
-        PERFORM perdure.insert_audit(p_tenant, p_change, p_now);
+    IF p_change ?| '{step_ends,tool_calls,tool_call_ends,effects}' THEN
+        IF p_change ? 'step_ends' THEN
+            v_rows := perdure.end_steps(p_tenant, v_run, p_change, v_events, p_now);
+        END IF;
+        IF p_change ? 'tool_calls' THEN
+            v_rows := perdure.insert_tool_calls(p_tenant, v_run, p_change, v_events, p_now);
+        END IF;
+        IF p_change ? 'tool_call_ends' THEN
+            v_rows := perdure.end_tool_calls(p_tenant, v_run, p_change, v_events, p_now);
+        END IF;
+        IF p_change ? 'effects' THEN
+            v_rows := perdure.insert_effects(p_tenant, v_run, v_effect_base, p_change, v_events, p_now);
+        END IF;
     END IF;
     v_answer := jsonb_build_object('step_base', v_step_base, 'checkpoint_base', v_checkpoint_base);
-    IF p_change ? 'run_end' THEN
-        v_answer := v_answer || jsonb_build_object('more', perdure.settle_run(p_tenant, v_run, p_change, p_now));
+    IF p_change ?| '{entities,audit,run_end}' THEN
+        IF p_change ? 'entities' THEN
+            PERFORM perdure.insert_references(p_tenant, v_run, p_change);
+        END IF;
+        IF p_change ? 'audit' THEN
+            PERFORM perdure.insert_audit(p_tenant, p_change, p_now);
+        END IF;
+        IF p_change ? 'run_end' THEN
+            v_answer := v_answer
+                || jsonb_build_object('more', perdure.settle_run(p_tenant, v_run, p_change, p_now));
+        END IF;
     END IF;
     RETURN jsonb_build_object('ok', v_answer);
 END
@@ -1977,7 +1959,7 @@ CREATE INDEX idx_outbox_aggregate ON perdure.outbox_events USING btree (tenant_i
 
 CREATE INDEX idx_outbox_correlation ON perdure.outbox_events USING btree (tenant_id, correlation_id);
 
-CREATE INDEX idx_outbox_due ON perdure.outbox_events USING btree (COALESCE(next_retry_at, created_at)) WHERE ((status)::text = ANY (ARRAY[('PENDING'::character varying)::text, ('FAILED'::character varying)::text]));
+CREATE INDEX idx_outbox_due ON perdure.outbox_events USING btree (tenant_id, COALESCE(next_retry_at, created_at)) WHERE ((status)::text = ANY (ARRAY[('PENDING'::character varying)::text, ('FAILED'::character varying)::text]));
 
 CREATE INDEX idx_outbox_lease ON perdure.outbox_events USING btree (locked_until) WHERE ((status)::text = 'PROCESSING'::text);
 
@@ -2015,17 +1997,17 @@ CREATE TRIGGER content BEFORE UPDATE ON perdure.run_checkpoints FOR EACH ROW EXE
 
 CREATE TRIGGER content BEFORE UPDATE ON perdure.signals FOR EACH ROW WHEN (((old.normalized_payload IS DISTINCT FROM new.normalized_payload) OR ((old.source_hash)::text <> (new.source_hash)::text) OR ((old.source_channel)::text <> (new.source_channel)::text) OR ((old.source_id)::text <> (new.source_id)::text))) EXECUTE FUNCTION perdure.refuse_content_change('the body');
 
-CREATE TRIGGER frozen BEFORE UPDATE ON perdure.effects FOR EACH ROW WHEN ((((old.status)::text = 'COMPLETED'::text) OR (((old.status)::text = 'DEAD_LETTER'::text) AND ((new.status)::text = 'DEAD_LETTER'::text)))) EXECUTE FUNCTION perdure.freeze_row('EFFECT');
+CREATE TRIGGER guard BEFORE UPDATE ON perdure.effects FOR EACH ROW EXECUTE FUNCTION perdure.guard_row('EFFECT', '{COMPLETED,DEAD_LETTER}');
 
-CREATE TRIGGER frozen BEFORE UPDATE ON perdure.outbox_events FOR EACH ROW WHEN ((((old.status)::text = 'COMPLETED'::text) OR (((old.status)::text = 'DEAD_LETTER'::text) AND ((new.status)::text = 'DEAD_LETTER'::text)))) EXECUTE FUNCTION perdure.freeze_row('OUTBOX');
+CREATE TRIGGER guard BEFORE UPDATE ON perdure.outbox_events FOR EACH ROW EXECUTE FUNCTION perdure.guard_row('OUTBOX', '{COMPLETED,DEAD_LETTER}');
 
-CREATE TRIGGER frozen BEFORE UPDATE ON perdure.runs FOR EACH ROW WHEN (((old.status)::text = ANY (ARRAY[('COMPLETED'::character varying)::text, ('FAILED'::character varying)::text, ('CANCELLED'::character varying)::text]))) EXECUTE FUNCTION perdure.freeze_row('RUN');
+CREATE TRIGGER guard BEFORE UPDATE ON perdure.runs FOR EACH ROW EXECUTE FUNCTION perdure.guard_row('RUN', '{COMPLETED,FAILED,CANCELLED}');
 
-CREATE TRIGGER frozen BEFORE UPDATE ON perdure.signals FOR EACH ROW WHEN (((old.status)::text = ANY (ARRAY[('PROCESSED'::character varying)::text, ('FAILED'::character varying)::text]))) EXECUTE FUNCTION perdure.freeze_row('SIGNAL');
+CREATE TRIGGER guard BEFORE UPDATE ON perdure.signals FOR EACH ROW EXECUTE FUNCTION perdure.guard_row('SIGNAL', '{PROCESSED,FAILED}');
 
-CREATE TRIGGER frozen BEFORE UPDATE ON perdure.steps FOR EACH ROW WHEN (((old.status)::text = ANY (ARRAY[('COMPLETED'::character varying)::text, ('FAILED'::character varying)::text, ('SKIPPED'::character varying)::text]))) EXECUTE FUNCTION perdure.freeze_row('STEP');
+CREATE TRIGGER guard BEFORE UPDATE ON perdure.steps FOR EACH ROW EXECUTE FUNCTION perdure.guard_row('STEP', '{COMPLETED,FAILED,SKIPPED}');
 
-CREATE TRIGGER frozen BEFORE UPDATE ON perdure.tool_calls FOR EACH ROW WHEN (((old.status)::text = ANY (ARRAY[('COMPLETED'::character varying)::text, ('FAILED'::character varying)::text]))) EXECUTE FUNCTION perdure.freeze_row('TOOL_CALL');
+CREATE TRIGGER guard BEFORE UPDATE ON perdure.tool_calls FOR EACH ROW EXECUTE FUNCTION perdure.guard_row('TOOL_CALL', '{COMPLETED,FAILED}');
 
 CREATE TRIGGER late_addition BEFORE INSERT ON perdure.effects FOR EACH ROW EXECUTE FUNCTION perdure.refuse_late_addition();
 
@@ -2040,30 +2022,6 @@ CREATE CONSTRAINT TRIGGER no_silent_mutation AFTER INSERT OR UPDATE OF status ON
 CREATE CONSTRAINT TRIGGER no_silent_mutation AFTER INSERT OR UPDATE OF status ON perdure.steps DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION perdure.refuse_silent_mutation('STEP');
 
 CREATE CONSTRAINT TRIGGER no_silent_mutation AFTER INSERT OR UPDATE OF status ON perdure.tool_calls DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION perdure.refuse_silent_mutation('TOOL_CALL');
-
-CREATE TRIGGER touch BEFORE UPDATE ON perdure.effects FOR EACH ROW EXECUTE FUNCTION perdure.touch_row();
-
-CREATE TRIGGER touch BEFORE UPDATE ON perdure.outbox_events FOR EACH ROW EXECUTE FUNCTION perdure.touch_row();
-
-CREATE TRIGGER touch BEFORE UPDATE ON perdure.runs FOR EACH ROW EXECUTE FUNCTION perdure.touch_row();
-
-CREATE TRIGGER touch BEFORE UPDATE ON perdure.signals FOR EACH ROW EXECUTE FUNCTION perdure.touch_row();
-
-CREATE TRIGGER touch BEFORE UPDATE ON perdure.steps FOR EACH ROW EXECUTE FUNCTION perdure.touch_row();
-
-CREATE TRIGGER touch BEFORE UPDATE ON perdure.tool_calls FOR EACH ROW EXECUTE FUNCTION perdure.touch_row();
-
-CREATE TRIGGER transition BEFORE UPDATE ON perdure.effects FOR EACH ROW WHEN (((old.status)::text IS DISTINCT FROM (new.status)::text)) EXECUTE FUNCTION perdure.check_transition('EFFECT');
-
-CREATE TRIGGER transition BEFORE UPDATE ON perdure.outbox_events FOR EACH ROW WHEN (((old.status)::text IS DISTINCT FROM (new.status)::text)) EXECUTE FUNCTION perdure.check_transition('OUTBOX');
-
-CREATE TRIGGER transition BEFORE UPDATE ON perdure.runs FOR EACH ROW WHEN (((old.status)::text IS DISTINCT FROM (new.status)::text)) EXECUTE FUNCTION perdure.check_transition('RUN');
-
-CREATE TRIGGER transition BEFORE UPDATE ON perdure.signals FOR EACH ROW WHEN (((old.status)::text IS DISTINCT FROM (new.status)::text)) EXECUTE FUNCTION perdure.check_transition('SIGNAL');
-
-CREATE TRIGGER transition BEFORE UPDATE ON perdure.steps FOR EACH ROW WHEN (((old.status)::text IS DISTINCT FROM (new.status)::text)) EXECUTE FUNCTION perdure.check_transition('STEP');
-
-CREATE TRIGGER transition BEFORE UPDATE ON perdure.tool_calls FOR EACH ROW WHEN (((old.status)::text IS DISTINCT FROM (new.status)::text)) EXECUTE FUNCTION perdure.check_transition('TOOL_CALL');
 
 CREATE TRIGGER unscoped BEFORE UPDATE ON perdure.outbox_events FOR EACH STATEMENT EXECUTE FUNCTION perdure.refuse_unscoped_update();
 
@@ -2258,7 +2216,7 @@ REVOKE ALL ON FUNCTION perdure.announce_change(p_tenant uuid, p_before bigint, p
 
 REVOKE ALL ON FUNCTION perdure.bury_undelivered(p_tenant uuid, p_run uuid, p_cause uuid, p_now timestamp with time zone) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION perdure.check_transition() FROM PUBLIC;
+REVOKE ALL ON FUNCTION perdure.check_transition(p_machine text, p_id uuid, p_source text, p_target text, p_announced boolean) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION perdure.claim_outbox(p_request jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION perdure.claim_outbox(p_request jsonb) TO perdure_relay;
@@ -2268,8 +2226,11 @@ GRANT ALL ON FUNCTION perdure.claim_runs(p_request jsonb) TO perdure_app;
 
 REVOKE ALL ON FUNCTION perdure.close_open_work(p_tenant uuid, p_run uuid, p_status text, p_cause uuid, p_now timestamp with time zone) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION perdure.commit_changes(p_batch jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION perdure.commit_changes(p_batch jsonb) TO perdure_app;
+REVOKE ALL ON FUNCTION perdure.commit_change(p_tenant uuid, p_slug text, p_user uuid, p_change jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION perdure.commit_change(p_tenant uuid, p_slug text, p_user uuid, p_change jsonb) TO perdure_app;
+
+REVOKE ALL ON FUNCTION perdure.commit_changes(p_tenant uuid, p_slug text, p_user uuid, p_changes jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION perdure.commit_changes(p_tenant uuid, p_slug text, p_user uuid, p_changes jsonb) TO perdure_app;
 
 REVOKE ALL ON FUNCTION perdure.commit_many(p_tenant uuid, p_slug text, p_changes jsonb, p_now timestamp with time zone) FROM PUBLIC;
 
@@ -2294,8 +2255,6 @@ REVOKE ALL ON FUNCTION perdure.end_steps(p_tenant uuid, p_run uuid, p_change jso
 
 REVOKE ALL ON FUNCTION perdure.end_tool_calls(p_tenant uuid, p_run uuid, p_change jsonb, p_events jsonb, p_now timestamp with time zone) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION perdure.enter_run(p_tenant uuid, p_run uuid, p_change jsonb, p_now timestamp with time zone, OUT step_base integer, OUT effect_base integer, OUT checkpoint_base integer) FROM PUBLIC;
-
 REVOKE ALL ON FUNCTION perdure.enter_tenant(p_tenant uuid, p_user uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION perdure.explain_closed_run(p_tenant uuid, p_run uuid) FROM PUBLIC;
@@ -2310,7 +2269,7 @@ REVOKE ALL ON FUNCTION perdure.finish_entry(p_tenant uuid, p_outcome jsonb, p_ac
 REVOKE ALL ON FUNCTION perdure.finish_outbox(p_request jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION perdure.finish_outbox(p_request jsonb) TO perdure_relay;
 
-REVOKE ALL ON FUNCTION perdure.freeze_row() FROM PUBLIC;
+REVOKE ALL ON FUNCTION perdure.guard_row() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION perdure.insert_audit(p_tenant uuid, p_change jsonb, p_now timestamp with time zone) FROM PUBLIC;
 
@@ -2359,8 +2318,6 @@ GRANT ALL ON FUNCTION perdure.requeue_outbox(p_request jsonb) TO perdure_app;
 GRANT ALL ON FUNCTION perdure.requeue_outbox(p_request jsonb) TO perdure_relay;
 
 REVOKE ALL ON FUNCTION perdure.settle_run(p_tenant uuid, p_run uuid, p_change jsonb, p_now timestamp with time zone) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION perdure.touch_row() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION perdure.try_write_change(p_tenant uuid, p_change jsonb, p_now timestamp with time zone) FROM PUBLIC;
 

@@ -192,15 +192,19 @@ class AdditionsContract(LedgerContract):
         ]
         assert (told.runs[0].total_effects, told.runs[0].open_effects) == (2, 2)
 
-    async def test_an_effect_of_a_retried_step_is_another_effect(self, acme: Tenant) -> None:
+    async def test_a_retried_step_does_not_request_again_what_its_first_attempt_requested(self, acme: Tenant) -> None:
         run = await begin(acme)
         async with acme.change(run) as change:
             step = change.step("notify")
             first = change.effect(step, "SEND_EMAIL", MAIL, key="mail")
             change.fail(step, error="boom")
         async with acme.change(run) as change:
-            again = change.effect(change.retry(step, output={}), "SEND_EMAIL", MAIL, key="mail")
-        assert first.idempotency_key != again.idempotency_key
+            second = change.retry(step, output={})
+            again = change.effect(second, "SEND_EMAIL", MAIL, key="mail")
+            other = change.effect(second, "SEND_EMAIL", MAIL, key="other")
+        assert (second.recorded, second.index) == (False, 1)
+        assert (again.recorded, again.id, again.idempotency_key) == (True, first.id, first.idempotency_key)
+        assert not other.recorded
         assert len((await story(acme, run)).outbox) == 2
 
     async def test_a_secret_in_an_effect_is_refused(self, acme: Tenant) -> None:

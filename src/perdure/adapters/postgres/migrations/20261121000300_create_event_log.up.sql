@@ -69,7 +69,7 @@ CREATE INDEX idx_outbox_status ON perdure.outbox_events (tenant_id, status, crea
 CREATE INDEX idx_outbox_aggregate ON perdure.outbox_events (tenant_id, aggregate_id);
 CREATE INDEX idx_outbox_correlation ON perdure.outbox_events (tenant_id, correlation_id);
 -- The relay's own three: what is due, whose lease ran out, and what of a run is still ahead.
-CREATE INDEX idx_outbox_due ON perdure.outbox_events (coalesce(next_retry_at, created_at))
+CREATE INDEX idx_outbox_due ON perdure.outbox_events (tenant_id, coalesce(next_retry_at, created_at))
     WHERE status IN ('PENDING', 'FAILED');
 CREATE INDEX idx_outbox_lease ON perdure.outbox_events (locked_until) WHERE status = 'PROCESSING';
 CREATE INDEX idx_outbox_order ON perdure.outbox_events (tenant_id, ordering_key, ordering_seq)

@@ -49,9 +49,7 @@ BEGIN
         IF name <> 'outbox_events' THEN
             EXECUTE format('DROP TRIGGER no_silent_mutation ON perdure.%I', name);
         END IF;
-        EXECUTE format('DROP TRIGGER frozen ON perdure.%I', name);
-        EXECUTE format('DROP TRIGGER transition ON perdure.%I', name);
-        EXECUTE format('DROP TRIGGER touch ON perdure.%I', name);
+        EXECUTE format('DROP TRIGGER guard ON perdure.%I', name);
     END LOOP;
 END
 $guards$;
@@ -59,8 +57,7 @@ $guards$;
 DROP FUNCTION perdure.refuse_late_addition();
 DROP FUNCTION perdure.refuse_unscoped_update();
 DROP FUNCTION perdure.refuse_silent_mutation();
-DROP FUNCTION perdure.freeze_row();
-DROP FUNCTION perdure.check_transition();
+DROP FUNCTION perdure.guard_row();
+DROP FUNCTION perdure.check_transition(text, uuid, text, text, boolean);
 DROP FUNCTION perdure.refuse_content_change();
-DROP FUNCTION perdure.touch_row();
 DROP FUNCTION perdure.refuse_event_change();

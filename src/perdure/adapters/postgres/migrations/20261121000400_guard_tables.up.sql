@@ -20,19 +20,6 @@ $$;
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON perdure.orchestration_events
     FOR EACH STATEMENT EXECUTE FUNCTION perdure.refuse_event_change();
 
-CREATE FUNCTION perdure.touch_row() RETURNS trigger
-    LANGUAGE plpgsql
-    AS $$
-BEGIN
-    IF new.tenant_id <> old.tenant_id OR new.id <> old.id OR new.created_at <> old.created_at THEN
-        RAISE EXCEPTION 'tenant_id, id and created_at of %.% never change', tg_table_schema, tg_table_name
-            USING ERRCODE = 'PD004';
-    END IF;
-    new.updated_at := perdure.instant();
-    RETURN new;
-END
-$$;
-
 CREATE FUNCTION perdure.refuse_content_change() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -42,36 +29,44 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION perdure.check_transition() RETURNS trigger
+-- Refuses what no status machine allows, in words that say what to do.
+CREATE FUNCTION perdure.check_transition(
+    p_machine text, p_id uuid, p_source text, p_target text, p_announced boolean
+) RETURNS void
     LANGUAGE plpgsql
     AS $$
 BEGIN
-    IF tg_argv[0] = 'OUTBOX' AND old.status = 'DEAD_LETTER' AND new.last_event_id = old.last_event_id THEN
+    IF p_machine = 'OUTBOX' AND p_source = 'DEAD_LETTER' AND NOT p_announced THEN
         RAISE EXCEPTION 'a dead letter is not revived by UPDATE: its effect and its event would not follow'
-            USING ERRCODE = 'PD019', HINT = format('Use: perdure outbox requeue %s', old.id);
+            USING ERRCODE = 'PD019', HINT = format('Use: perdure outbox requeue %s', p_id);
     END IF;
-    IF NOT EXISTS (
-        SELECT FROM perdure.status_transitions
-        WHERE machine = tg_argv[0] AND source = old.status AND target = new.status
-    ) THEN
-        RAISE EXCEPTION '% % cannot go from % to %', tg_argv[0], new.id, old.status, new.status
-            USING ERRCODE = 'PD003';
+    PERFORM FROM perdure.status_transitions
+        WHERE machine = p_machine AND source = p_source AND target = p_target;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION '% % cannot go from % to %', p_machine, p_id, p_source, p_target USING ERRCODE = 'PD003';
     END IF;
-    RETURN new;
 END
 $$;
 
--- A finished row is history. Only its soft-delete mark, its touch time and the run's count of deliveries still under
--- way may move.
-CREATE FUNCTION perdure.freeze_row() RETURNS trigger
+-- Every UPDATE of a row with a status passes here, once: keys never change, a status follows its machine, a finished row
+-- is history, and the row is touched. Of a finished row only the soft-delete mark, the touch time, the lease and the
+-- run's count of deliveries still under way may move. One trigger, because each costs every UPDATE its set-up.
+CREATE FUNCTION perdure.guard_row() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
+DECLARE
+    v_free CONSTANT text[] := '{updated_at,deleted_at,open_effects,locked_by,locked_until,lock_token}';
 BEGIN
-    IF (to_jsonb(new) - '{updated_at,deleted_at,open_effects,locked_by,locked_until,lock_token}'::text[])
-        IS DISTINCT FROM
-        (to_jsonb(old) - '{updated_at,deleted_at,open_effects,locked_by,locked_until,lock_token}'::text[]) THEN
+    IF new.tenant_id <> old.tenant_id OR new.id <> old.id OR new.created_at <> old.created_at THEN
+        RAISE EXCEPTION 'tenant_id, id and created_at of %.% never change', tg_table_schema, tg_table_name
+            USING ERRCODE = 'PD004';
+    ELSIF new.status <> old.status THEN
+        PERFORM perdure.check_transition(tg_argv[0], old.id, old.status, new.status,
+            new.last_event_id <> old.last_event_id);
+    ELSIF old.status = ANY (tg_argv[1]::text[]) AND to_jsonb(new) - v_free <> to_jsonb(old) - v_free THEN
         RAISE EXCEPTION '% % is % and no longer changes', tg_argv[0], old.id, old.status USING ERRCODE = 'PD003';
     END IF;
+    new.updated_at := perdure.instant();
     RETURN new;
 END
 $$;
@@ -142,24 +137,17 @@ DECLARE
 BEGIN
     FOR machine IN
         SELECT * FROM (VALUES
-            ('signals', 'SIGNAL', 'old.status IN (''PROCESSED'', ''FAILED'')'),
-            ('runs', 'RUN', 'old.status IN (''COMPLETED'', ''FAILED'', ''CANCELLED'')'),
-            ('steps', 'STEP', 'old.status IN (''COMPLETED'', ''FAILED'', ''SKIPPED'')'),
-            ('effects', 'EFFECT', 'old.status = ''COMPLETED''
-                OR old.status = ''DEAD_LETTER'' AND new.status = ''DEAD_LETTER'''),
-            ('tool_calls', 'TOOL_CALL', 'old.status IN (''COMPLETED'', ''FAILED'')'),
-            ('outbox_events', 'OUTBOX', 'old.status = ''COMPLETED''
-                OR old.status = ''DEAD_LETTER'' AND new.status = ''DEAD_LETTER''')
+            ('signals', 'SIGNAL', '{PROCESSED,FAILED}'),
+            ('runs', 'RUN', '{COMPLETED,FAILED,CANCELLED}'),
+            ('steps', 'STEP', '{COMPLETED,FAILED,SKIPPED}'),
+            ('effects', 'EFFECT', '{COMPLETED,DEAD_LETTER}'),
+            ('tool_calls', 'TOOL_CALL', '{COMPLETED,FAILED}'),
+            ('outbox_events', 'OUTBOX', '{COMPLETED,DEAD_LETTER}')
         ) AS machines (table_name, name, finished)
     LOOP
-        EXECUTE format('CREATE TRIGGER touch BEFORE UPDATE ON perdure.%I
-            FOR EACH ROW EXECUTE FUNCTION perdure.touch_row()', machine.table_name);
-        EXECUTE format('CREATE TRIGGER transition BEFORE UPDATE ON perdure.%I
-            FOR EACH ROW WHEN (old.status IS DISTINCT FROM new.status)
-            EXECUTE FUNCTION perdure.check_transition(%L)', machine.table_name, machine.name);
-        EXECUTE format('CREATE TRIGGER frozen BEFORE UPDATE ON perdure.%I
-            FOR EACH ROW WHEN (%s)
-            EXECUTE FUNCTION perdure.freeze_row(%L)', machine.table_name, machine.finished, machine.name);
+        EXECUTE format('CREATE TRIGGER guard BEFORE UPDATE ON perdure.%I
+            FOR EACH ROW EXECUTE FUNCTION perdure.guard_row(%L, %L)',
+            machine.table_name, machine.name, machine.finished);
         IF machine.name <> 'OUTBOX' THEN
             EXECUTE format('CREATE CONSTRAINT TRIGGER no_silent_mutation AFTER INSERT OR UPDATE OF status
                 ON perdure.%I DEFERRABLE INITIALLY DEFERRED

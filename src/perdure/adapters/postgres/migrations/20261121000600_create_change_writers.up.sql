@@ -15,9 +15,11 @@ DECLARE
     v_effects jsonb;
 BEGIN
     PERFORM FROM perdure.runs WHERE tenant_id = p_tenant AND id = p_run FOR NO KEY UPDATE;
-    SELECT jsonb_agg(to_jsonb(step) ORDER BY step.retry_count) INTO v_steps FROM perdure.steps AS step
+    SELECT jsonb_agg(to_jsonb(step)) INTO v_steps FROM perdure.steps AS step
     WHERE step.tenant_id = p_tenant AND step.run_id = p_run
-        AND step.step_key = ANY (ARRAY(SELECT jsonb_array_elements_text(p_keys -> 'steps')));
+        AND (step.step_key, step.retry_count) IN (
+            SELECT wanted.key, wanted.retry_count
+            FROM jsonb_to_recordset(p_keys -> 'steps') AS wanted (key text, retry_count integer));
     SELECT jsonb_agg(to_jsonb(effect)) INTO v_effects FROM perdure.effects AS effect
     WHERE effect.tenant_id = p_tenant
         AND effect.idempotency_key = ANY (ARRAY(SELECT jsonb_array_elements_text(p_keys -> 'effects')));

@@ -43,98 +43,86 @@ BEGIN
 END
 $$;
 
--- Moves the counters of a run and renews its lease, if it takes additions. Returns the numbers its new rows begin at.
-CREATE FUNCTION perdure.enter_run(
-    p_tenant uuid, p_run uuid, p_change jsonb, p_now timestamptz,
-    OUT step_base integer, OUT effect_base integer, OUT checkpoint_base integer
-)
-    LANGUAGE plpgsql
-    AS $$
-DECLARE
-    v_counts jsonb := p_change -> 'counts';
-    v_steps integer := coalesce((v_counts ->> 'steps')::integer, 0);
-    v_failed integer := coalesce((v_counts ->> 'failed')::integer, 0);
-    v_open integer := coalesce((v_counts ->> 'open')::integer, 0);
-    v_effects integer := coalesce((v_counts ->> 'effects')::integer, 0);
-    v_checkpoints integer := coalesce((v_counts ->> 'checkpoints')::integer, 0);
-    v_lease uuid := (p_change ->> 'lock_token')::uuid;
-    v_locked_until timestamptz := p_now + make_interval(secs => (p_change ->> 'lease_s')::float8);
-BEGIN
-    UPDATE perdure.runs AS run SET version = run.version + 1,
-        total_steps = run.total_steps + v_steps,
-        failed_steps = run.failed_steps + v_failed,
-        -- Below zero only when a step ends that has ended before, which end_steps will say in better words.
-        open_steps = greatest(run.open_steps + v_open, 0),
-        total_effects = run.total_effects + v_effects,
-        open_effects = run.open_effects + v_effects,
-        total_checkpoints = run.total_checkpoints + v_checkpoints,
-        locked_until = coalesce(v_locked_until, run.locked_until)
-        WHERE run.tenant_id = p_tenant AND run.id = p_run AND run.status = 'RUNNING'
-            AND run.completion_requested_at IS NULL AND run.lock_token IS NOT DISTINCT FROM coalesce(v_lease, run.lock_token)
-        RETURNING run.total_steps - v_steps, run.total_effects - v_effects, run.total_checkpoints - v_checkpoints
-        INTO step_base, effect_base, checkpoint_base;
-    IF NOT FOUND THEN
-        PERFORM perdure.explain_closed_run(p_tenant, p_run);
-    END IF;
-END
-$$;
-
+-- Writes the rows of one change. A PL/pgSQL expression is set up anew in each transaction, so this path has few of them:
+-- rare kinds of rows are asked for together, and what an UPDATE can compute is left to it.
 CREATE FUNCTION perdure.write_change(p_tenant uuid, p_change jsonb, p_now timestamptz) RETURNS jsonb
     LANGUAGE plpgsql
     AS $$
 DECLARE
     v_events jsonb := p_change -> 'events';
+    v_counts jsonb := p_change -> 'counts';
     v_run uuid := (p_change ->> 'run_id')::uuid;
-    v_base record;
+    v_lease uuid := (p_change ->> 'lock_token')::uuid;
     v_step_base integer := 0;
     v_effect_base integer := 0;
     v_checkpoint_base integer := 0;
     v_answer jsonb;
     v_rows integer;
 BEGIN
-    IF p_change ? 'signal' THEN
-        v_answer := perdure.write_signal(p_tenant, p_change -> 'signal',
-            v_events -> (p_change -> 'signal' ->> 'received')::integer -> 'data', p_change, p_now);
-    END IF;
-    IF v_answer IS NULL AND p_change ? 'keys' THEN
-        v_answer := perdure.find_recorded(p_tenant, v_run, p_change -> 'keys');
-    END IF;
-    IF v_answer IS NOT NULL THEN
-        RETURN jsonb_build_object('recorded', v_answer);
+    IF p_change ?| '{signal,keys}' THEN
+        IF p_change ? 'signal' THEN
+            v_answer := perdure.write_signal(p_tenant, p_change -> 'signal',
+                v_events -> (p_change -> 'signal' ->> 'received')::integer -> 'data', p_change, p_now);
+        ELSE
+            v_answer := perdure.find_recorded(p_tenant, v_run, p_change -> 'keys');
+        END IF;
+        IF v_answer IS NOT NULL THEN
+            RETURN jsonb_build_object('recorded', v_answer);
+        END IF;
     END IF;
     IF p_change ? 'run' THEN
         v_rows := perdure.insert_run(p_tenant, p_change -> 'run',
             v_events -> (p_change -> 'run' ->> 'started')::integer -> 'data', p_change, p_now);
     ELSIF v_run IS NOT NULL THEN
-        v_base := perdure.enter_run(p_tenant, v_run, p_change, p_now);
-        v_step_base := v_base.step_base;
-        v_effect_base := v_base.effect_base;
-        v_checkpoint_base := v_base.checkpoint_base;
+        UPDATE perdure.runs AS run SET version = run.version + 1,
+            total_steps = run.total_steps + (v_counts ->> 'steps')::integer,
+            failed_steps = run.failed_steps + (v_counts ->> 'failed')::integer,
+            -- Below zero only when a step ends that has ended before, which end_steps says in better words.
+            open_steps = greatest(run.open_steps + (v_counts ->> 'open')::integer, 0),
+            total_effects = run.total_effects + (v_counts ->> 'effects')::integer,
+            open_effects = run.open_effects + (v_counts ->> 'effects')::integer,
+            total_checkpoints = run.total_checkpoints + (v_counts ->> 'checkpoints')::integer,
+            locked_until = coalesce(p_now + make_interval(secs => (p_change ->> 'lease_s')::float8), run.locked_until)
+            WHERE run.tenant_id = p_tenant AND run.id = v_run AND run.status = 'RUNNING'
+                AND run.completion_requested_at IS NULL
+                AND run.lock_token IS NOT DISTINCT FROM coalesce(v_lease, run.lock_token)
+            RETURNING run.total_steps - (v_counts ->> 'steps')::integer,
+                run.total_effects - (v_counts ->> 'effects')::integer,
+                run.total_checkpoints - (v_counts ->> 'checkpoints')::integer
+            INTO v_step_base, v_effect_base, v_checkpoint_base;
+        IF NOT FOUND THEN
+            PERFORM perdure.explain_closed_run(p_tenant, v_run);
+        END IF;
     END IF;
     IF p_change ? 'steps' THEN
         v_rows := perdure.insert_steps(p_tenant, v_run, v_step_base, p_change, v_events, p_now);
     END IF;
-    IF p_change ? 'step_ends' THEN
-        v_rows := perdure.end_steps(p_tenant, v_run, p_change, v_events, p_now);
-    END IF;
-    IF p_change ? 'tool_calls' THEN
-        v_rows := perdure.insert_tool_calls(p_tenant, v_run, p_change, v_events, p_now);
-    END IF;
-    IF p_change ? 'tool_call_ends' THEN
-        v_rows := perdure.end_tool_calls(p_tenant, v_run, p_change, v_events, p_now);
-    END IF;
-    IF p_change ? 'effects' THEN
-        v_rows := perdure.insert_effects(p_tenant, v_run, v_effect_base, p_change, v_events, p_now);
-    END IF;
-    IF p_change ? 'entities' THEN
-        PERFORM perdure.insert_references(p_tenant, v_run, p_change);
-    END IF;
-    IF p_change ? 'audit' THEN
-        PERFORM perdure.insert_audit(p_tenant, p_change, p_now);
+    IF p_change ?| '{step_ends,tool_calls,tool_call_ends,effects}' THEN
+        IF p_change ? 'step_ends' THEN
+            v_rows := perdure.end_steps(p_tenant, v_run, p_change, v_events, p_now);
+        END IF;
+        IF p_change ? 'tool_calls' THEN
+            v_rows := perdure.insert_tool_calls(p_tenant, v_run, p_change, v_events, p_now);
+        END IF;
+        IF p_change ? 'tool_call_ends' THEN
+            v_rows := perdure.end_tool_calls(p_tenant, v_run, p_change, v_events, p_now);
+        END IF;
+        IF p_change ? 'effects' THEN
+            v_rows := perdure.insert_effects(p_tenant, v_run, v_effect_base, p_change, v_events, p_now);
+        END IF;
     END IF;
     v_answer := jsonb_build_object('step_base', v_step_base, 'checkpoint_base', v_checkpoint_base);
-    IF p_change ? 'run_end' THEN
-        v_answer := v_answer || jsonb_build_object('more', perdure.settle_run(p_tenant, v_run, p_change, p_now));
+    IF p_change ?| '{entities,audit,run_end}' THEN
+        IF p_change ? 'entities' THEN
+            PERFORM perdure.insert_references(p_tenant, v_run, p_change);
+        END IF;
+        IF p_change ? 'audit' THEN
+            PERFORM perdure.insert_audit(p_tenant, p_change, p_now);
+        END IF;
+        IF p_change ? 'run_end' THEN
+            v_answer := v_answer
+                || jsonb_build_object('more', perdure.settle_run(p_tenant, v_run, p_change, p_now));
+        END IF;
     END IF;
     RETURN jsonb_build_object('ok', v_answer);
 END
@@ -208,50 +196,53 @@ BEGIN
         IF v_result ? 'ok' THEN
             v_before := v_before + perdure.announce_change(p_tenant, v_before, p_changes -> (position - 1),
                 v_result -> 'ok', p_now);
-            v_results[position] := jsonb_set(v_result, '{ok,last_sequence_number}', to_jsonb(v_before));
+            v_results[position] := v_result || jsonb_build_object('at', p_now, 'last_sequence_number', v_before);
         END IF;
     END LOOP;
     RETURN to_jsonb(v_results);
 END
 $$;
 
--- Commits the changes of one tenant: p_batch is {tenant_id, tenant, user_id, changes: [...]}. Returns one result a
--- change, in order. A single change raises its error; one of many carries it in its result.
-CREATE FUNCTION perdure.commit_changes(p_batch jsonb) RETURNS jsonb
+-- Commits one change of one tenant and returns its result; a refusal is raised.
+CREATE FUNCTION perdure.commit_change(p_tenant uuid, p_slug text, p_user uuid, p_change jsonb) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     SET enable_seqscan = off
     AS $$
 DECLARE
-    v_tenant uuid := (p_batch ->> 'tenant_id')::uuid;
-    v_changes jsonb := p_batch -> 'changes';
     v_now timestamptz := perdure.instant();
-    v_context text := perdure.enter_tenant(v_tenant, (p_batch ->> 'user_id')::uuid);
-    v_change jsonb;
-    v_written jsonb;
+    v_context text := perdure.enter_tenant(p_tenant, p_user);
+    v_written jsonb := perdure.write_change(p_tenant, p_change, v_now);
     v_events integer;
     v_last bigint;
-    v_results jsonb;
 BEGIN
-    IF jsonb_array_length(v_changes) > 1 THEN
-        v_results := perdure.commit_many(v_tenant, p_batch ->> 'tenant', v_changes, v_now);
-    ELSE
-        v_change := v_changes -> 0;
-        v_written := perdure.write_change(v_tenant, v_change, v_now);
-        IF v_written ? 'ok' THEN
-            v_written := v_written -> 'ok';
-            v_events := jsonb_array_length(v_change -> 'events')
-                + coalesce(jsonb_array_length(v_written -> 'more'), 0);
-            v_last := perdure.number_events(v_tenant, p_batch ->> 'tenant', v_events);
-            v_events := perdure.announce_change(v_tenant, v_last - v_events, v_change, v_written, v_now);
-            v_written := jsonb_build_object('ok', v_written || jsonb_build_object('last_sequence_number', v_last));
-        END IF;
-        v_results := jsonb_build_array(v_written);
+    IF v_written ? 'ok' THEN
+        v_events := jsonb_array_length(p_change -> 'events')
+            + coalesce(jsonb_array_length(v_written -> 'ok' -> 'more'), 0);
+        v_last := perdure.number_events(p_tenant, p_slug, v_events);
+        v_events := perdure.announce_change(p_tenant, v_last - v_events, p_change, v_written -> 'ok', v_now);
     END IF;
     v_context := perdure.leave_tenant(v_context);
-    RETURN jsonb_build_object('at', v_now, 'results', v_results);
+    RETURN v_written || jsonb_build_object('at', v_now, 'last_sequence_number', v_last);
+END
+$$;
+
+-- Commits the changes of one tenant that waited together and returns one result a change, in order: what one of them
+-- is refused for stands in its result.
+CREATE FUNCTION perdure.commit_changes(p_tenant uuid, p_slug text, p_user uuid, p_changes jsonb) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off
+    AS $$
+DECLARE
+    v_context text := perdure.enter_tenant(p_tenant, p_user);
+    v_results jsonb := perdure.commit_many(p_tenant, p_slug, p_changes, perdure.instant());
+BEGIN
+    v_context := perdure.leave_tenant(v_context);
+    RETURN v_results;
 END
 $$;
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA perdure FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION perdure.commit_changes(jsonb) TO perdure_app;
+GRANT EXECUTE ON FUNCTION perdure.commit_change(uuid, text, uuid, jsonb),
+    perdure.commit_changes(uuid, text, uuid, jsonb) TO perdure_app;
