@@ -34,7 +34,8 @@ check: setup ## Everything that needs no engine: format, lint, types, layers, ge
 	@$(BIN)/lint-imports
 	@$(BIN)/interrogate --quiet src
 	@$(BIN)/python tools/generate_sync.py --check
-	@$(PYTEST) -q -m fast $(wildcard tests/architecture tests/domain tests/core)
+	@$(BIN)/python tools/generate_docs.py --check
+	@$(PYTEST) -q -m fast tests/architecture tests/domain tests/core tests/sync tests/testing tests/typing
 
 contracts: setup ## Every contract on every backend, ending with the kind x backend table
 	@tools/engines
@@ -47,8 +48,10 @@ soak: setup ## The full forms of the fault and simulation sweeps; takes its time
 	@tools/engines
 	@$(PYTEST) -m soak
 
-generate: setup ## Write perdure.sync again from the async source
+generate: setup ## Write again what is generated: perdure.sync, schema.sql, the tables in docs
 	@$(BIN)/python tools/generate_sync.py
+	@$(BIN)/python tools/generate_schema.py
+	@$(BIN)/python tools/generate_docs.py
 
 format: setup ## Let ruff rewrite what it can
 	@$(BIN)/ruff format .

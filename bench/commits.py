@@ -141,7 +141,8 @@ async def _paths(
     suffix = ", coalesced" if coalesce else ""
     async with (
         commit_queue(app, connections=connections, coalesce=coalesce) as queue,
-        open_plane(app, connections=connections, coalesce=coalesce) as plane,
+        # Effects are announced to relays over the same pool, so one connection for one worker would be a queue.
+        open_plane(app, connections=max(connections, POOL_AS_SHIPPED), coalesce=coalesce) as plane,
     ):
         yield [
             *(workload.through_call(f"{shape}, call{suffix}", shape, places, queue) for shape in Shape),

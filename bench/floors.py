@@ -1,8 +1,8 @@
 """The two floors: what a database does at least, without anything a ledger promises.
 
 A is a bare one-row INSERT. B writes the rows of the three-record change, events and counters included, into tables with
-the same columns and indexes, in one call, with nothing in the way: no row-level security, triggers, foreign keys or
-CHECKs, and nothing looked up or answered.
+the same columns, CHECKs and indexes, in one call, with nothing in the way: no row-level security, triggers or foreign
+keys, and nothing looked up or answered.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ DECLARE
     options text;
 BEGIN
     FOREACH name IN ARRAY string_to_array(current_setting('bench.tables'), ',') LOOP
-        EXECUTE format('CREATE TABLE floor.%I (LIKE perdure.%I INCLUDING DEFAULTS INCLUDING INDEXES)', name, name);
+        EXECUTE format('CREATE TABLE floor.%I (LIKE perdure.%I
+            INCLUDING DEFAULTS INCLUDING INDEXES INCLUDING CONSTRAINTS)', name, name);
         SELECT array_to_string(reloptions, ',') INTO options FROM pg_class
             WHERE oid = format('perdure.%I', name)::regclass;
         IF options IS NOT NULL THEN

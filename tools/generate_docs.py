@@ -58,9 +58,7 @@ def events() -> str:
     """The taxonomy: what each event is about, must say and may say."""
     lines = ["| event | about | says | may say |", "|---|---|---|---|"]
     for contract in EVENT_CONTRACTS.values():
-        says = ", ".join(
-            f"{field}*" if field in contract.assigned else field for field in sorted(contract.required)
-        )
+        says = ", ".join(f"{field}*" if field in contract.assigned else field for field in sorted(contract.required))
         may = ", ".join(sorted(contract.optional)) or "-"
         lines.append(f"| `{contract.type}` | {contract.aggregate} | {says} | {may} |")
     return _joined(lines)
@@ -137,8 +135,7 @@ def narrow() -> str:
         for kind, code in _codes(ast.parse(path.read_text(encoding="utf-8"))):
             found.setdefault(kind, set()).add(code)
     lines = ["| class | narrower codes |", "|---|---|"]
-    for kind in sorted(found):
-        lines.append(f"| `{kind}` | {', '.join(f'`{code}`' for code in sorted(found[kind]))} |")
+    lines += [f"| `{kind}` | {', '.join(f'`{code}`' for code in sorted(found[kind]))} |" for kind in sorted(found)]
     return _joined(lines)
 
 

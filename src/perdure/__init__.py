@@ -12,27 +12,32 @@ What is named here is public and stays; everything else may move.
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
 from perdure import errors
-from perdure.compose import open_plane as open  # noqa: A004 - perdure.open() is what people write
-from perdure.core.plane import Plane, Tenant
-from perdure.domain.change import Change
-from perdure.domain.event import Aggregate, Event, EventType
-from perdure.domain.handles import CheckpointRef, EffectRef, Run, StepRef, ToolCallRef
-from perdure.domain.ids import PERDURE_NAMESPACE, tenant_uuid
-from perdure.domain.records import Effect, OutboxEntry, Page, RunRecord, Signal, Step, ToolCall
-from perdure.domain.run import (
-    EffectStatus,
-    OutboxStatus,
-    RunStatus,
-    RunType,
-    SignalStatus,
-    SignalType,
-    StepStatus,
-    StepType,
-    ToolCallStatus,
-)
-from perdure.domain.trace import Trace
-from perdure.ports.relay import Delivery, DeliveryFailed
+
+if TYPE_CHECKING:
+    from perdure.compose import open_plane as open  # noqa: A004 - perdure.open() is what people write
+    from perdure.core.plane import Plane, Tenant
+    from perdure.domain.change import Change
+    from perdure.domain.event import Aggregate, Event, EventType
+    from perdure.domain.handles import CheckpointRef, EffectRef, Run, StepRef, ToolCallRef
+    from perdure.domain.ids import PERDURE_NAMESPACE, tenant_uuid
+    from perdure.domain.records import Effect, OutboxEntry, Page, RunRecord, Signal, Step, ToolCall
+    from perdure.domain.run import (
+        EffectStatus,
+        OutboxStatus,
+        RunStatus,
+        RunType,
+        SignalStatus,
+        SignalType,
+        StepStatus,
+        StepType,
+        ToolCallStatus,
+    )
+    from perdure.domain.trace import Trace
+    from perdure.ports.relay import Delivery, DeliveryFailed
 
 __version__ = "0.1.0"
 
@@ -72,3 +77,55 @@ __all__ = [
     "open",
     "tenant_uuid",
 ]
+
+# Each public name is imported when it is first asked for: `perdure --help` needs none of them, and most of the time of
+# a short command would be spent on a database driver that it does not use.
+_HOMES: Final = {
+    "Aggregate": ("perdure.domain.event", "Aggregate"),
+    "Change": ("perdure.domain.change", "Change"),
+    "CheckpointRef": ("perdure.domain.handles", "CheckpointRef"),
+    "Delivery": ("perdure.ports.relay", "Delivery"),
+    "DeliveryFailed": ("perdure.ports.relay", "DeliveryFailed"),
+    "Effect": ("perdure.domain.records", "Effect"),
+    "EffectRef": ("perdure.domain.handles", "EffectRef"),
+    "EffectStatus": ("perdure.domain.run", "EffectStatus"),
+    "Event": ("perdure.domain.event", "Event"),
+    "EventType": ("perdure.domain.event", "EventType"),
+    "OutboxEntry": ("perdure.domain.records", "OutboxEntry"),
+    "OutboxStatus": ("perdure.domain.run", "OutboxStatus"),
+    "PERDURE_NAMESPACE": ("perdure.domain.ids", "PERDURE_NAMESPACE"),
+    "Page": ("perdure.domain.records", "Page"),
+    "Plane": ("perdure.core.plane", "Plane"),
+    "Run": ("perdure.domain.handles", "Run"),
+    "RunRecord": ("perdure.domain.records", "RunRecord"),
+    "RunStatus": ("perdure.domain.run", "RunStatus"),
+    "RunType": ("perdure.domain.run", "RunType"),
+    "Signal": ("perdure.domain.records", "Signal"),
+    "SignalStatus": ("perdure.domain.run", "SignalStatus"),
+    "SignalType": ("perdure.domain.run", "SignalType"),
+    "Step": ("perdure.domain.records", "Step"),
+    "StepRef": ("perdure.domain.handles", "StepRef"),
+    "StepStatus": ("perdure.domain.run", "StepStatus"),
+    "StepType": ("perdure.domain.run", "StepType"),
+    "Tenant": ("perdure.core.plane", "Tenant"),
+    "ToolCall": ("perdure.domain.records", "ToolCall"),
+    "ToolCallRef": ("perdure.domain.handles", "ToolCallRef"),
+    "ToolCallStatus": ("perdure.domain.run", "ToolCallStatus"),
+    "Trace": ("perdure.domain.trace", "Trace"),
+    "open": ("perdure.compose", "open_plane"),
+    "tenant_uuid": ("perdure.domain.ids", "tenant_uuid"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        home, attribute = _HOMES[name]
+    except KeyError:
+        raise AttributeError(f"module 'perdure' has no attribute {name!r}") from None
+    value = getattr(import_module(home), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

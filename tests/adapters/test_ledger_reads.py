@@ -155,9 +155,7 @@ async def test_a_correlation_is_found_by_every_id_in_it(acme: Tenant, reader: Po
 
 
 @engines(*ALL)
-async def test_a_trace_holds_everything_of_its_correlation_and_nothing_else(
-    acme: Tenant, reader: PostgresLedgerReader
-):
+async def test_a_trace_holds_everything_of_its_correlation_and_nothing_else(acme: Tenant, reader: PostgresLedgerReader):
     await triage(acme, 1)
     story = await failure(acme, 2)
     trace = await reader.trace(SCOPE, story.run.correlation_id)
@@ -198,9 +196,7 @@ async def test_a_run_resumes_after_its_latest_checkpoint(acme: Tenant, reader: P
     assert all(event.sequence_number > fresh.checkpoint.last_sequence_number for event in later.events)
 
 
-async def test_a_checkpoint_says_when_it_has_expired(
-    acme: Tenant, reader: PostgresLedgerReader, database: Database
-):
+async def test_a_checkpoint_says_when_it_has_expired(acme: Tenant, reader: PostgresLedgerReader, database: Database):
     story = await triage(acme)
     database.query(
         "CREATE OR REPLACE FUNCTION perdure.instant() RETURNS timestamptz LANGUAGE sql VOLATILE "
@@ -227,9 +223,7 @@ async def test_events_are_found_by_row_by_actor_and_by_number(acme: Tenant, read
     everything = await reader.events_after(SCOPE, 0, limit=100)
     assert [event.sequence_number for event in everything] == list(range(1, len(everything) + 1))
     assert await reader.tenant_sequence(SCOPE) == len(everything)
-    of_step = await reader.events_of_aggregate(
-        SCOPE, story.classify.id, aggregate=Aggregate.STEP, after=0, limit=10
-    )
+    of_step = await reader.events_of_aggregate(SCOPE, story.classify.id, aggregate=Aggregate.STEP, after=0, limit=10)
     assert [event.event_type for event in of_step] == ["STEP_STARTED", "STEP_COMPLETED"]
     by_actor = await reader.events_of_actor(SCOPE, ACTOR, before=None, limit=3)
     assert [event.sequence_number for event in by_actor] == [len(everything) - back for back in range(3)]

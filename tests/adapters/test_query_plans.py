@@ -44,8 +44,8 @@ INSERT INTO perdure.signals (tenant_id, id, signal_type, source_channel, source_
     received_at, ingested_at, processed_at, status, correlation_id, actor, source, ingested_by, last_event_id)
 SELECT '{TENANT}', pg_temp.id(1, n), 'API_CALL', 'billing', 'msg-' || n, repeat('0', 64), '{{}}',
     '2026-01-01Z'::timestamptz + n * interval '1 minute', now(), CASE WHEN n % 4 > 1 THEN now() END,
-    (ARRAY['PENDING', 'PROCESSING', 'PROCESSED', 'FAILED'])[n % 4 + 1], pg_temp.id(9, n), 'agent:planner', 'api:perdure',
-    'agent:planner', pg_temp.id(8, n * {EVENTS})
+    (ARRAY['PENDING', 'PROCESSING', 'PROCESSED', 'FAILED'])[n % 4 + 1], pg_temp.id(9, n), 'agent:planner',
+    'api:perdure', 'agent:planner', pg_temp.id(8, n * {EVENTS})
 FROM generate_series(1, {RUNS}) AS n;
 INSERT INTO perdure.runs (tenant_id, id, signal_id, run_type, name, started_at, completed_at, status, exit_reason,
     correlation_id, actor, source, last_event_id)
@@ -56,13 +56,13 @@ SELECT '{TENANT}', pg_temp.id(2, n), pg_temp.id(1, n), 'SIGNAL_PROCESSING', 'tri
 FROM generate_series(1, {RUNS}) AS n;
 INSERT INTO perdure.steps (tenant_id, id, run_id, step_index, step_type, name, step_key, started_at, completed_at,
     status, correlation_id, actor, last_event_id)
-SELECT '{TENANT}', pg_temp.id(3, n), pg_temp.id(2, n / {STEPS}), n % {STEPS}, 'DECISION', 'look', 'look#' || n % {STEPS}, now(), now(),
-    'COMPLETED', pg_temp.id(9, n / {STEPS}), 'agent:planner', pg_temp.id(8, n)
+SELECT '{TENANT}', pg_temp.id(3, n), pg_temp.id(2, n / {STEPS}), n % {STEPS}, 'DECISION', 'look',
+    'look#' || n % {STEPS}, now(), now(), 'COMPLETED', pg_temp.id(9, n / {STEPS}), 'agent:planner', pg_temp.id(8, n)
 FROM generate_series({STEPS}, {RUNS * STEPS}) AS n;
 INSERT INTO perdure.tool_calls (tenant_id, id, run_id, step_id, call_index, call_key, tool_name, tool_args, called_at,
     completed_at, status, correlation_id, actor, last_event_id)
-SELECT '{TENANT}', pg_temp.id(4, n), pg_temp.id(2, n / {STEPS}), pg_temp.id(3, n), 0, 'git', 'git', '{{}}', now(), now(),
-    'COMPLETED', pg_temp.id(9, n / {STEPS}), 'agent:planner', pg_temp.id(8, n)
+SELECT '{TENANT}', pg_temp.id(4, n), pg_temp.id(2, n / {STEPS}), pg_temp.id(3, n), 0, 'git', 'git', '{{}}', now(),
+    now(), 'COMPLETED', pg_temp.id(9, n / {STEPS}), 'agent:planner', pg_temp.id(8, n)
 FROM generate_series({STEPS}, {RUNS * STEPS}) AS n;
 INSERT INTO perdure.effects (tenant_id, id, run_id, step_id, effect_type, effect_spec, idempotency_key, requested_at,
     correlation_id, actor, last_event_id)
@@ -95,7 +95,7 @@ FROM generate_series(1, {RUNS}) AS n;
 INSERT INTO perdure.audit_trail (tenant_id, id, action, resource_type, resource_id, actor)
 SELECT '{TENANT}', pg_temp.id(11, n), 'ACTION_' || n % 7, 'RUN', pg_temp.id(2, n % 200), 'agent:worker-' || n % 3
 FROM generate_series(1, {AUDITED}) AS n;
-"""
+"""  # noqa: S608 - numbers of this file
 
 
 def row_id(kind: int, number: int) -> UUID:
@@ -195,7 +195,7 @@ async def plan_of(session: Session, name: str, given: dict[str, Any]) -> dict[st
 
 @engines(*DIRECT)
 @pytest.mark.parametrize("analysed", [False, True], ids=["never-analysed", "analysed"])
-async def test_every_read_is_on_an_index_and_reads_little(database: Database, session: Session, analysed: bool):
+async def test_every_read_is_on_an_index_and_reads_little(database: Database, session: Session, *, analysed: bool):
     seed(database, analysed=analysed)
     wrong: list[str] = []
     for name, given in CASES:
@@ -217,7 +217,5 @@ async def test_every_read_is_on_an_index_and_reads_little(database: Database, se
 
 def test_every_statement_has_its_plan_looked_at():
     folder = files("perdure.adapters.postgres").joinpath("sql")
-    there = {
-        f"{kind}/{file.name.removesuffix('.sql')}" for kind in FOLDERS for file in folder.joinpath(kind).iterdir()
-    }
+    there = {f"{kind}/{file.name.removesuffix('.sql')}" for kind in FOLDERS for file in folder.joinpath(kind).iterdir()}
     assert there <= {name for name, _ in CASES}

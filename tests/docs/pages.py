@@ -77,12 +77,15 @@ def run_block(block: Block, *, folder: Path) -> str:
         (folder / name).write_text(block.text, encoding="utf-8")
     if block.mark == "file":
         return ""
-    if block.language == "python":
-        command = [sys.executable, name]
-    else:
-        command = ["bash", "-euo", "pipefail", "-c", block.text]
+    command = [sys.executable, name] if block.language == "python" else ["bash", "-euo", "pipefail", "-c", block.text]
     done = subprocess.run(
-        command, cwd=folder, env=_environment(folder), capture_output=True, text=True, check=False, timeout=RUN_TIMEOUT_S
+        command,
+        cwd=folder,
+        env=_environment(folder),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=RUN_TIMEOUT_S,
     )
     assert done.returncode == 0, f"{block.text}\nexit {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout

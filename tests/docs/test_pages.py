@@ -29,7 +29,9 @@ def test_there_are_pages_to_run():
 
 
 def test_a_marked_block_is_found_and_an_unmarked_one_is_not():
-    page = "<!-- run: a.py -->\n```python\nprint(1)\n```\n\n```python\nprint(2)\n```\n\n<!-- output -->\n```text\n1\n```\n"
+    page = (
+        "<!-- run: a.py -->\n```python\nprint(1)\n```\n\n```python\nprint(2)\n```\n\n<!-- output -->\n```text\n1\n```\n"
+    )
 
     assert blocks_of(page) == [
         Block(mark="run", name="a.py", language="python", text="print(1)\n"),

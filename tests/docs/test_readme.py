@@ -11,24 +11,18 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 FIRST_SCREEN_LINES = 60
 
 
-def test_the_program_runs_as_printed(tmp_path: Path):
+def test_the_program_runs_as_printed_and_keeps_nothing_twice_when_it_runs_again(tmp_path: Path):
     program, output = blocks_of(README)
+    first = run_block(program, folder=tmp_path)
 
-    assert normal(run_block(program, folder=tmp_path)) == normal(output.text)
+    assert normal(first) == normal(output.text)
+    assert run_block(program, folder=tmp_path) == first
 
 
 def test_the_program_is_about_a_dozen_lines():
     program = blocks_of(README)[0]
 
     assert len([line for line in program.text.splitlines() if line.strip()]) <= 16
-
-
-def test_running_the_program_again_prints_the_same_and_keeps_nothing_twice(tmp_path: Path):
-    program, output = blocks_of(README)
-    first = run_block(program, folder=tmp_path)
-
-    assert run_block(program, folder=tmp_path) == first
-    assert normal(first) == normal(output.text)
 
 
 def test_the_first_screen_has_the_installation_the_program_and_three_links():

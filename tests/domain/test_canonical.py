@@ -204,3 +204,13 @@ def test_a_key_that_says_secret_is_refused_wherever_it_stands(key: str):
 @pytest.mark.parametrize("key", ["secret_ref", "token_count", "tokens", "keyboard", "to", "secretary", "cookies_eaten"])
 def test_a_key_that_only_sounds_like_one_is_accepted(key: str):
     refuse_secret_keys({key: "secret://env/MAIL"}, what="the specification")
+
+
+def test_a_secret_meant_by_reference_may_stand_under_its_name():
+    headers = {"Authorization": {"secret_ref": "secret://env/ERP", "prefix": "Bearer "}}
+    refuse_secret_keys({"headers": headers}, what="the specification")
+
+
+def test_a_reference_with_something_beside_it_is_refused():
+    with pytest.raises(Invalid, match="record secret_ref"):
+        refuse_secret_keys({"token": {"secret_ref": "secret://env/ERP", "value": "hunter2"}}, what="the specification")

@@ -167,6 +167,8 @@ class Server:
         command = [str(self.bin / "postgres"), "-D", str(self.directory)]
         for name, value in self._settings.items():
             command += ["-c", f"{name}={value}"]
+        # A new file: what a killed postmaster left behind goes on writing into the old one.
+        (self._root / "log").unlink(missing_ok=True)
         with (self._root / "log").open("wb") as log:
             process = subprocess.Popen(as_child(command), stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         self._process = process

@@ -107,7 +107,7 @@ def options(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit: 0 done, 1 refused or failed with one line on stderr, 2 misused, 130 interrupted."""
     try:
-        app(args=arguments)
+        app(args=arguments, prog_name="perdure")
     except PerdureError as exc:
         typer.echo(f"perdure: {' '.join(exc.message.split())}", err=True)
         sys.exit(1)

@@ -41,9 +41,7 @@ DATA_DIR_DEFAULT: Final = _DEFAULT_DIR
 
 
 @asynccontextmanager
-async def opened_plane(
-    *, data_dir: Path, dsn: str | None, mode: str | None, env: str | None
-) -> AsyncIterator[Plane]:
+async def opened_plane(*, data_dir: Path, dsn: str | None, mode: str | None, env: str | None) -> AsyncIterator[Plane]:
     """The plane that the options name. Looking never creates one: raises ``NotFound`` for an empty data directory."""
     from perdure.compose import open_plane  # noqa: PLC0415 - see the top
 

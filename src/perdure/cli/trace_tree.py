@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from uuid import UUID
 
 from rich.text import Text
@@ -29,8 +30,9 @@ def trace_tree(trace: Trace, *, with_events: bool) -> Tree:
             _add_run(root, trace, run)
     if with_events:
         branch = root.add(Text("events", style="bold"))
+        numbers = {event.id: event.sequence_number for event in trace.events}
         for node in trace.tree():
-            _add_node(branch, node)
+            _add_node(branch, node, numbers)
     return root
 
 
@@ -48,13 +50,13 @@ def _add_run(branch: Tree, trace: Trace, run: RunRecord) -> None:
             below.add(Text(f"{words} after event {checkpoint.last_sequence_number}"))
 
 
-def _add_node(branch: Tree, root: CausalNode) -> None:
-    # No recursion: a chain of causes is deeper than Python's stack. A chain without forks stays on one level, because
-    # its depth says nothing that its order does not.
+def _add_node(branch: Tree, root: CausalNode, numbers: Mapping[UUID, int]) -> None:
+    # No recursion: a chain of causes is deeper than Python's stack. A chain without forks stays on one level, or no
+    # terminal would be wide enough; each event names the number of its cause.
     waiting = [(branch, root)]
     while waiting:
         above, node = waiting.pop()
-        leaf = above.add(_event(node))
+        leaf = above.add(_event(node, numbers))
         below = leaf if len(node.children) > 1 else above
         waiting += [(below, child) for child in reversed(node.children)]
 
@@ -123,10 +125,13 @@ def _effect(trace: Trace, effect: Effect) -> Text:
     return _line(f"effect {effect.effect_type}", effect.status, *facts)
 
 
-def _event(node: CausalNode) -> Text:
+def _event(node: CausalNode, numbers: Mapping[UUID, int]) -> Text:
     event = node.event
-    detached = "its cause is not in this correlation" if node.detached else ""
-    return _line(f"{event.sequence_number} {event.event_type}", "", plain(event.occurred_at), event.actor, detached)
+    cause = ""
+    if event.causation_id is not None:
+        number = numbers.get(event.causation_id)
+        cause = "its cause is not in this correlation" if number is None else f"caused by {number}"
+    return _line(f"{event.sequence_number} {event.event_type}", "", cause, plain(event.occurred_at), event.actor)
 
 
 def _line(head: str, status: str, *facts: str) -> Text:

@@ -15,6 +15,7 @@ from perdure.domain.handles import Run
 from perdure.domain.operation import EndRun
 from perdure.domain.reconciliation import reconcile, remember, settle
 from perdure.domain.rendering import Rendered, event_ids, render_change, render_keys
+from perdure.domain.run import RunStatus
 from perdure.domain.scope import Scope
 from perdure.errors import Conflict, KeyReused, OutcomeUnknown, PerdureError
 from perdure.ports.environment import IdSource
@@ -62,7 +63,7 @@ class Committer:
             try:
                 result = await self.send(rendered, connection=connection)
             except Conflict as exc:
-                if repeated and await self._was_committed(change, rendered):
+                if repeated and (_was_asked(change, exc) or await self._was_committed(change, rendered)):
                     remember(change)
                     return
                 if careful or not _is_unique_violation(exc):
@@ -120,6 +121,13 @@ class ChangeBlock:
             self._change.release()
             return
         await self._committer.commit(self._change, connection=self._connection)
+
+
+def _was_asked(change: Change, exc: Conflict) -> bool:
+    """Whether the change only asks its run to complete, and the run was asked already: that leaves no event."""
+    return exc.code == "completion_requested" and all(
+        isinstance(operation, EndRun) and operation.status is RunStatus.COMPLETED for operation in change.operations
+    )
 
 
 def _is_unique_violation(exc: Conflict) -> bool:

@@ -24,6 +24,7 @@ from perdure.domain.change_values import (
     checked_text,
     checked_wait,
     refuse_above,
+    refuse_other_step,
 )
 from perdure.domain.handles import CheckpointRef, EffectRef, Run, StepRef, ToolCallRef
 from perdure.domain.ids import (
@@ -45,6 +46,7 @@ from perdure.domain.operation import (
     EndStep,
     EndToolCall,
     Operation,
+    refuse_other_run,
 )
 from perdure.domain.outbox import check_effect_spec, policy_for
 from perdure.domain.run import RunStatus, StepStatus, StepType, ToolCallStatus
@@ -142,12 +144,13 @@ class Change:
         """Try a FAILED step again: a new step with the same key, the next index and ``retry_of``."""
         if step.status is not StepStatus.FAILED:
             raise IllegalTransition(f"step {step.key!r} is {step.status}; only a FAILED step is retried")
+        refuse_other_step(step, self.run.id)
         ref = self._step_ref(step.name, step.step_type, key=step.key, retry_count=step.retry_count + 1)
         self._add(
             AddStep(
                 ref=ref,
                 retried_event_id=self._new_id(),
-                retried_cause=self._ending_event_of(step) or step.started_event_id,
+                retried_cause=step.ended_event_id or step.started_event_id,
                 retry_of=step.id,
                 input=checked_json(input, f"the input of step {step.name!r}"),
                 duration_ms=checked_duration(duration_ms),
@@ -331,6 +334,7 @@ class Change:
     def _add(self, operation: Operation) -> None:
         if any(isinstance(earlier, EndRun) for earlier in self.operations[-1:]) and not isinstance(operation, AddAudit):
             raise IllegalTransition("this change ends the run; nothing is added after that")
+        refuse_other_run(operation, self.run.id)
         refuse_above("change_operations_max", limits.CHANGE_OPERATIONS_MAX, len(self.operations) + 1)
         self.operations.append(operation)
 
@@ -364,19 +368,14 @@ class Change:
         if step.status is not StepStatus.RUNNING:
             raise IllegalTransition(f"step {step.key!r} is {step.status} and cannot become {status}")
         step.status = status
-        ending = Ending(event_id=self._new_id(), status=status, data=data)
+        step.ended_event_id = self._new_id()
+        ending = Ending(event_id=step.ended_event_id, status=status, data=data)
         for position, operation in enumerate(self.operations):
             if isinstance(operation, AddStep) and operation.ref is step:
                 # Started and ended in one change: one row, written once.
                 self.operations[position] = replace(operation, ending=ending)
                 return
         self._add(EndStep(ref=step, ending=ending))
-
-    def _ending_event_of(self, step: StepRef) -> UUID | None:
-        for operation in self.operations:
-            if isinstance(operation, AddStep | EndStep) and operation.ref is step and operation.ending is not None:
-                return operation.ending.event_id
-        return None
 
     def _ending_of_call(
         self, ref: ToolCallRef, result: Any, error: Mapping[str, Any] | str | None, *, cache_hit: bool

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from perdure.domain import limits
 from perdure.domain.canonical import JsonObject, check_json, check_json_object
+from perdure.domain.handles import StepRef
 from perdure.domain.ids import check_entity, check_text
 from perdure.errors import Invalid, LimitExceeded
 
@@ -23,6 +24,12 @@ def refuse_above(limit: str, allowed: float, actual: float) -> None:
             allowed=allowed,
             actual=actual,
         )
+
+
+def refuse_other_step(step: StepRef, run_id: UUID) -> None:
+    """Raise ``Invalid`` if the step is of another run: a change stays in one."""
+    if step.run_id != run_id:
+        raise Invalid(f"step {step.key!r} is of run {step.run_id}, not of run {run_id}; a change stays in one run")
 
 
 def checked_json(value: Any, what: str) -> Any:

@@ -28,6 +28,7 @@ class StepRef:
     retry_count: int
     status: StepStatus
     started_event_id: UUID
+    ended_event_id: UUID | None = None
     index: int | None = None
     output: Any = field(default=None, repr=False)
     recorded: bool = False

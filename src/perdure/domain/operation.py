@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from uuid import UUID
 
+from perdure.domain.change_values import refuse_other_step
 from perdure.domain.handles import CheckpointRef, EffectRef, StepRef, ToolCallRef
 from perdure.domain.run import RunStatus, StepStatus, ToolCallStatus
 
@@ -113,3 +114,16 @@ class AddAudit:
 
 
 Operation: TypeAlias = AddStep | EndStep | AddToolCall | EndToolCall | AddEffect | AddCheckpoint | EndRun | AddAudit
+
+
+def refuse_other_run(operation: Operation, run_id: UUID) -> None:
+    """Raise ``Invalid`` if the operation is about a step of another run."""
+    match operation:
+        case EndStep(ref=step):
+            refuse_other_step(step, run_id)
+        case AddToolCall(ref=call) | EndToolCall(ref=call):
+            refuse_other_step(call.step, run_id)
+        case AddEffect(ref=effect):
+            refuse_other_step(effect.step, run_id)
+        case _:
+            pass  # the others are made for this run

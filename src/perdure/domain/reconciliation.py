@@ -2,7 +2,8 @@
 
 ``settle`` is for a committed change. ``reconcile`` is for one whose keys were recorded before: what is recorded with
 the same content is dropped from the change and its reference points at the recorded row; other content is
-``KeyReused``. Recording is idempotent through these two, whoever repeats it: the same process, or the next one after a crash.
+``KeyReused``. Recording is idempotent through these two, whoever repeats it: the same process, or the next one after
+a crash.
 """
 
 from __future__ import annotations
@@ -118,6 +119,8 @@ def _point_at(step: StepRef, row: Row) -> None:
     step.id = UUID(row["id"])
     step.index = row["step_index"]
     step.started_event_id = UUID(row["causation_id"])
+    if row["status"] != StepStatus.RUNNING:
+        step.ended_event_id = UUID(row["last_event_id"])
     step.recorded = True
 
 

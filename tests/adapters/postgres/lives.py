@@ -83,5 +83,4 @@ def attempt(connection: Connection, statement: str, *params: object) -> str | in
         with connection.transaction():
             return connection.execute(statement.encode(), params or None).rowcount
     except psycopg.Error as exc:
-        assert exc.sqlstate is not None
-        return exc.sqlstate
+        return exc.sqlstate or type(exc).__name__

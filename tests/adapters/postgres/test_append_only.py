@@ -77,8 +77,8 @@ async def test_what_was_recorded_with_an_event_does_not_change_either(database: 
         for statement in (
             "UPDATE perdure.signals SET normalized_payload = '{}'",
             "UPDATE perdure.signals SET source_hash = repeat('0', 64)",
-            "UPDATE perdure.effects SET effect_spec = effect_spec || '{\"to\": \"me\"}'",
-            "UPDATE perdure.outbox_events SET payload = payload || '{\"to\": \"me\"}'",
+            'UPDATE perdure.effects SET effect_spec = effect_spec || \'{"to": "me"}\'',
+            'UPDATE perdure.outbox_events SET payload = payload || \'{"to": "me"}\'',
             "UPDATE perdure.run_checkpoints SET checkpoint_data = '{}'",
             "UPDATE perdure.steps SET created_at = created_at - interval '1 day'",
             "UPDATE perdure.runs SET id = gen_random_uuid()",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from perdure.domain import limits
+from tests.adapters.postgres.lives import RELATIONS
 from tests.support.databases import DIRECT, Database, engines
 
 EVERYBODY = {"perdure_app", "perdure_relay", "perdure_maintenance"}
@@ -74,15 +75,20 @@ def test_what_runs_as_the_owner_fixes_where_it_looks_and_is_owned_by_a_role_unde
     assert set(EXECUTABLE) - {"current_tenant_id", "current_user_id", "instant"} <= set(definers)
     for name, settings in definers.items():
         assert {"search_path=pg_catalog, pg_temp", "enable_seqscan=off"} <= settings, name
-    privileged = "SELECT rolname FROM pg_roles WHERE rolname LIKE 'perdure%' AND (rolsuper OR rolbypassrls OR rolcreaterole)"
+    privileged = (
+        "SELECT rolname FROM pg_roles WHERE rolname LIKE 'perdure%' AND (rolsuper OR rolbypassrls OR rolcreaterole)"
+    )
     assert database.query(privileged) == []
 
 
 def test_a_function_of_ours_is_not_led_astray_by_a_schema_of_somebody_else(database: Database) -> None:
-    body = database.query("""
-        SELECT proname::text, prosrc FROM pg_proc
-        WHERE pronamespace = 'perdure'::regnamespace AND prosrc ~ '(FROM|JOIN|UPDATE|INTO)\\s+(signals|runs|steps|effects)\\y'""")
-    assert body == []  # every table is named with its schema
+    tables = "|".join(name for (name,) in database.query(RELATIONS))
+    bare = rf"(FROM|JOIN|UPDATE|INTO)\s+({tables})\y"
+    named = "SELECT proname::text FROM pg_proc WHERE pronamespace = 'perdure'::regnamespace AND prosrc ~ %s"
+    assert database.query(named, bare) == []
+    assert (
+        database.query(named, bare.replace("(FROM", "(FROM perdure.|FROM").replace(r"\s+(", r"\s*(perdure[.])(")) != []
+    )
 
 
 @engines(*DIRECT)
@@ -101,5 +107,7 @@ def test_the_limits_are_as_wide_as_the_columns_that_keep_them(database: Database
             FROM information_schema.columns WHERE table_schema = 'perdure'""")
     }
     assert {place: widths[place] for place in WIDTHS} == WIDTHS
-    (check,) = database.query("SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'ck_run_checkpoints_size'")
+    (check,) = database.query(
+        "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'ck_run_checkpoints_size'"
+    )
     assert str(limits.CHECKPOINT_BYTES_MAX) in check[0]

@@ -50,7 +50,9 @@ def test_every_table_forces_row_level_security(database: Database) -> None:
     for name in names:
         for command in ("SELECT", "INSERT", "UPDATE", "DELETE"):
             assert commands[name, command] == (2 if (name, command) in {(t, "SELECT") for t in RELAY_SEES} else 1)
-    for (view,) in database.query("SELECT relname::text FROM pg_class WHERE relkind = 'v' AND relnamespace = 'perdure'::regnamespace"):
+    for (view,) in database.query(
+        "SELECT relname::text FROM pg_class WHERE relkind = 'v' AND relnamespace = 'perdure'::regnamespace"
+    ):
         options = database.query("SELECT reloptions::text FROM pg_class WHERE relname = %s", view)
         assert "security_invoker=true" in str(options), view
 
@@ -170,12 +172,17 @@ async def test_a_crafted_request_reaches_no_row_of_another_tenant(database: Data
         await begin(plane.scope("t_other", actor="agent:tester"))
     before = database.query("SELECT * FROM perdure.runs WHERE tenant_id = %s ORDER BY id", ACME)
     step = database.query("SELECT id FROM perdure.steps WHERE tenant_id = %s LIMIT 1", ACME)[0][0]
-    words = {"correlation_id": str(run.correlation_id), "actor": "agent:x", "source": "api:x", "events": []}
+    words: dict[str, object] = {
+        "correlation_id": str(run.correlation_id),
+        "actor": "agent:x",
+        "source": "api:x",
+        "events": [],
+    }
     counts = {"steps": 0, "failed": 0, "open": 0, "effects": 0, "checkpoints": 0}
     new = "01900000-0000-7000-8000-0000000000aa"
     started = {"id": new, "type": "RUN_STARTED", "aggregate": "RUN", "aggregate_id": new}
     data = {"run_id": new, "signal_id": str(run.signal_id), "run_type": "SIGNAL_PROCESSING", "name": "x"}
-    crafted = [
+    crafted: list[tuple[dict[str, object], type[PerdureError]]] = [
         ({"run_id": str(run.id), "counts": counts, "run_end": {"status": "CANCELLED", "exit_reason": "x"}}, NotFound),
         (
             {
@@ -218,19 +225,25 @@ async def test_even_the_owner_reaches_only_the_tenant_of_its_context(database: D
                 assert attempt(connection, statement) == 0, statement
             moved = attempt(connection, f"UPDATE perdure.{name} SET tenant_id = '{ACME}'")  # noqa: S608
             assert moved in {"42501", "PD003", "PD004"}, (name, moved)
-        assert attempt(
-            connection,
-            "INSERT INTO perdure.entity_references (tenant_id, id, entity_type, entity_id, run_id, aggregate_type,"
-            " aggregate_id, correlation_id, actor) VALUES (%s, %s, 'x', 'y', %s, 'RUN', %s, %s, 'agent:x')",
-            *(ACME, runs["t_acme"], runs["t_acme"], runs["t_acme"], runs["t_acme"]),
-        ) == DENIED
+        assert (
+            attempt(
+                connection,
+                "INSERT INTO perdure.entity_references (tenant_id, id, entity_type, entity_id, run_id, aggregate_type,"
+                " aggregate_id, correlation_id, actor) VALUES (%s, %s, 'x', 'y', %s, 'RUN', %s, %s, 'agent:x')",
+                *(ACME, runs["t_acme"], runs["t_acme"], runs["t_acme"], runs["t_acme"]),
+            )
+            == DENIED
+        )
         # A foreign key looks past row-level security, so it must carry the tenant itself.
-        assert attempt(
-            connection,
-            "INSERT INTO perdure.entity_references (tenant_id, id, entity_type, entity_id, run_id, aggregate_type,"
-            " aggregate_id, correlation_id, actor) VALUES (%s, %s, 'x', 'y', %s, 'RUN', %s, %s, 'agent:x')",
-            *(OTHER, runs["t_acme"], runs["t_acme"], runs["t_acme"], runs["t_acme"]),
-        ) == "23503"
+        assert (
+            attempt(
+                connection,
+                "INSERT INTO perdure.entity_references (tenant_id, id, entity_type, entity_id, run_id, aggregate_type,"
+                " aggregate_id, correlation_id, actor) VALUES (%s, %s, 'x', 'y', %s, 'RUN', %s, %s, 'agent:x')",
+                *(OTHER, runs["t_acme"], runs["t_acme"], runs["t_acme"], runs["t_acme"]),
+            )
+            == "23503"
+        )
 
 
 def test_every_foreign_key_and_unique_key_carries_the_tenant(database: Database) -> None:
@@ -304,7 +317,8 @@ async def test_a_raw_write_as_app_or_relay_is_denied(database: Database) -> None
         with connected(database, role, tenant=ACME) as connection:
             for (name,) in database.query(RELATIONS):
                 (column,) = database.query(
-                    "SELECT attname::text FROM pg_attribute WHERE attrelid = %s::regclass AND attnum = 1", f"perdure.{name}"
+                    "SELECT attname::text FROM pg_attribute WHERE attrelid = %s::regclass AND attnum = 1",
+                    f"perdure.{name}",
                 )[0]
                 statements = {
                     "INSERT": f"INSERT INTO perdure.{name} SELECT * FROM perdure.{name}",  # noqa: S608
@@ -344,5 +358,7 @@ async def test_a_dead_letter_is_not_revived_by_hand(database: Database) -> None:
         with connected(database, "owner", tenant=tenant) as connection:
             with pytest.raises(psycopg.Error) as caught:
                 connection.execute(by_hand)
-            assert (caught.value.sqlstate, "perdure outbox requeue" in str(caught.value.diag.message_hint)) == ("PD019", True)
-
+            assert (caught.value.sqlstate, "perdure outbox requeue" in str(caught.value.diag.message_hint)) == (
+                "PD019",
+                True,
+            )

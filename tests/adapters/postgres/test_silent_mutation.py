@@ -45,7 +45,8 @@ def change(connection: Connection, machine: str, *, event: UUID | None) -> UUID:
     status, others = NEXT[machine]
     named = "last_event_id" if event is None else f"'{event}'"
     row = connection.execute(
-        f"UPDATE perdure.{MACHINES[machine]} SET status = '{status}', {others}, last_event_id = {named} RETURNING id".encode()  # noqa: S608
+        f"UPDATE perdure.{MACHINES[machine]} SET status = '{status}', {others}, "  # noqa: S608
+        f"last_event_id = {named} RETURNING id".encode()
     ).fetchone()
     assert row is not None
     found: UUID = row[0]

@@ -618,7 +618,7 @@ BEGIN
     ELSIF v_run.status <> 'RUNNING' THEN
         RAISE EXCEPTION 'run % is %: a finished run takes nothing more', p_run, v_run.status USING ERRCODE = 'PD012';
     ELSIF v_run.completion_requested_at IS NOT NULL THEN
-        RAISE EXCEPTION 'run % asked to complete and only waits for its effects', p_run USING ERRCODE = 'PD012';
+        RAISE EXCEPTION 'run % asked to complete and only waits for its effects', p_run USING ERRCODE = 'PD014';
     END IF;
     RAISE EXCEPTION 'another worker holds the lease of run % now', p_run USING ERRCODE = 'PD013';
 END

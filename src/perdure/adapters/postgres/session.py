@@ -77,6 +77,10 @@ class Session:
         """A connection in autocommit mode, for as long as the block lasts."""
         with translated(writing=False):
             connection = await self._pool.getconn()
+            while not _is_alive(connection):
+                # It died in the pool. Nothing was sent on it, so this is no outage yet, and no unknown outcome.
+                await self._pool.putconn(connection)
+                connection = await self._pool.getconn()
         try:
             with translated(writing=writing):
                 yield connection
@@ -138,6 +142,15 @@ async def call_joined(connection: Connection, statement: LiteralString, paramete
             return _single(await cursor.fetchone())
     except psycopg.Error as exc:
         raise translate(exc, writing=False) from exc
+
+
+def _is_alive(connection: Connection) -> bool:
+    """Whether an idle connection has not been closed by the other side, as far as this side was told: no round trip."""
+    try:
+        connection.pgconn.consume_input()
+    except psycopg.OperationalError:
+        return False
+    return not connection.closed
 
 
 def _single(row: Row | None) -> Any:

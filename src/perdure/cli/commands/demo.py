@@ -23,7 +23,8 @@ _INTERRUPTED: Final = 130
 def demo(
     *,
     repo: Annotated[
-        Path, typer.Option("--repo", help="A git repository, or a directory in one.", metavar="PATH", show_default="here")
+        Path,
+        typer.Option("--repo", help="A git repository, or a directory in one.", metavar="PATH", show_default="here"),
     ] = _HERE,
     commits: Annotated[
         int, typer.Option("--commits", min=1, max=COMMITS_MAX, help="How many commits, the newest first.")
@@ -33,7 +34,7 @@ def demo(
 ) -> None:
     """Triage the commits of a git repository: kept once, judged by workers of which one is killed, delivered, traced.
 
-    Nothing in the repository is changed. Run it again: what is known is not done twice. Ends with 1 if anything was lost.
+    Nothing in the repository is changed. What is done stays done when it is run again. Ends with 1 if anything is lost.
     """
     asked = Demo(repository=repo, commits_max=commits, data_dir=data_dir)
     try:

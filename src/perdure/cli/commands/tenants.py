@@ -18,17 +18,13 @@ if TYPE_CHECKING:  # imported where it is used: it costs more than starting the 
 app = typer.Typer(name="tenants", help="Add tenants; grant and revoke membership.", no_args_is_help=True)
 
 Answer = TypeVar("Answer")
-OwnerDsn = Annotated[
-    str | None, typer.Option("--dsn", help="A database of yours, as perdure_owner.", metavar="DSN")
-]
+OwnerDsn = Annotated[str | None, typer.Option("--dsn", help="A database of yours, as perdure_owner.", metavar="DSN")]
 Slug = Annotated[str, typer.Argument(help="The tenant's slug.", metavar="t_NAME")]
 User = Annotated[str, typer.Argument(help="The user's id, a UUID.", metavar="USER")]
 
 
 @app.command()
-def add(
-    slug: Slug, *, data_dir: DataDir = DATA_DIR_DEFAULT, dsn: OwnerDsn = None, as_json: AsJson = False
-) -> None:
+def add(slug: Slug, *, data_dir: DataDir = DATA_DIR_DEFAULT, dsn: OwnerDsn = None, as_json: AsJson = False) -> None:
     """Add a tenant."""
     made = _administer(dsn, data_dir, lambda tenants: tenants.add(slug, actor=operator()))
     _tell({"tenant": slug, "added": made}, f"{slug} is there now" if made else f"{slug} was there already", as_json)

@@ -34,7 +34,12 @@ class Child:
 
     @classmethod
     async def start(
-        cls, name: str, module: str, *arguments: str, log: Path, heard: Callable[[Mapping[str, Any]], None] | None = None
+        cls,
+        name: str,
+        module: str,
+        *arguments: str,
+        log: Path,
+        heard: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> Self:
         """Start ``python -m module arguments``; ``heard`` is called with each object that it prints.
 

@@ -86,7 +86,7 @@ class Repository:
         timeout_s: float = _CALL_TIMEOUT_S,
         bytes_max: int = _CALL_BYTES_MAX,
     ) -> Output:
-        """What ``git ARGUMENTS`` prints, up to ``bytes_max``; ``merges`` is how a merge is shown. Raises ``GitFailed``."""
+        """What ``git ARGUMENTS`` prints, up to ``bytes_max``; ``merges`` is how it shows them. Raises ``GitFailed``."""
         settings = [part for setting in (*_SETTINGS, f"log.diffMerges={merges}") for part in ("-c", setting)]
         command = [self.program, "-C", str(self.path), "--no-pager", "--literal-pathspecs", *settings, *arguments]
         process = await asyncio.create_subprocess_exec(
@@ -176,9 +176,10 @@ async def open_repository(path: Path) -> Repository:
     if program is None:
         raise Unsupported("git is not on the PATH, and the demo reads real commits with it; install git and try again")
     other = "stand in a repository, or name one with --repo PATH"
-    if not path.is_dir():
+    place = await asyncio.to_thread(_directory, path)
+    if place is None:
         raise Refused(f"{path} is not a directory; {other}", code="no_repository")
-    repository = Repository(path=path.resolve(), program=program)
+    repository = Repository(path=place, program=program)
     try:
         await repository.run("rev-parse", "--absolute-git-dir")
     except GitFailed as exc:
@@ -190,6 +191,10 @@ async def open_repository(path: Path) -> Repository:
     except GitFailed as exc:
         raise Refused(f"{repository.path} has no commits yet; commit something, {other}", code="no_commits") from exc
     return repository
+
+
+def _directory(path: Path) -> Path | None:
+    return path.resolve() if path.is_dir() else None
 
 
 def parse_history(text: bytes) -> Iterator[Commit]:

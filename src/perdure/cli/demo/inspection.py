@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Final, Self
@@ -59,45 +59,51 @@ class Inspection:
 
 async def inspect(repository: Repository, commit: Commit) -> Inspection:
     """Ask git. A call that fails is recorded as failed, and the commit is judged by what else is known."""
-    calls: list[Call] = []
-
-    async def call(tool: str, arguments: Mapping[str, Any], work: Callable[[], Awaitable[tuple[Any, Any]]]) -> Any:
-        """The findings of a tool; what is recorded of it is the other half of what ``work`` gives."""
-        began = perf_counter()
-        found = result = error = None
-        try:
-            found, result = await work()
-        except GitFailed as exc:
-            error = {"code": exc.code.upper(), "message": exc.message}
-        duration_ms = (perf_counter() - began) * _MS_A_SECOND
-        calls.append(Call(tool=tool, arguments=arguments, result=result, error=error, duration_ms=duration_ms))
-        return found
-
-    async def stat() -> tuple[Any, Any]:
-        output = await repository.stat(commit.hash)
-        lines = [shown(line, chars_max=PATH_CHARS_MAX) for line in output.text.splitlines() if line.strip()]
-        return None, {"lines": lines, "truncated": output.truncated}
-
-    async def touched() -> tuple[Any, Any]:
-        files = await repository.touched(commit)
-        kept = [msgspec.to_builtins(file) | {"path": _readable(file.path)} for file in files[:FILES_MAX]]
-        return files, {"files": kept, "total": len(files)}
-
-    async def earlier() -> tuple[Any, Any]:
-        names = await repository.earlier_authors(commit, searched, days=DAYS, limit=EARLIER_MAX)
-        return names, {"commits": len(names), "authors": sorted(set(names))}
-
-    await call("git.show", {"commit": commit.hash, "format": "stat"}, stat)
-    files: tuple[Touched, ...] = await call("git.diff_tree", {"commit": commit.hash}, touched) or ()
-    searched = tuple(file.path for file in files[:FILES_SEARCHED_MAX])
+    asked = {"commit": commit.hash}
+    _, first = await _measured("git.show", {**asked, "format": "stat"}, _stat(repository, commit))
+    files, second = await _measured("git.diff_tree", asked, _touched(repository, commit))
+    calls = [first, second]
+    touched: tuple[Touched, ...] = files or ()
+    searched = tuple(file.path for file in touched[:FILES_SEARCHED_MAX])
     names: list[str] = []
     if searched and not commit.is_merge:
         arguments = {"paths": [_readable(path) for path in searched], "days": DAYS, "limit": EARLIER_MAX}
-        names = await call("git.log", arguments, earlier) or []
+        found, third = await _measured("git.log", arguments, _earlier(repository, commit, searched))
+        calls.append(third)
+        names = found or []
     kept = tuple(
-        Touched(path=_readable(file.path), added=file.added, removed=file.removed) for file in files[:FILES_MAX]
+        Touched(path=_readable(file.path), added=file.added, removed=file.removed) for file in touched[:FILES_MAX]
     )
     return Inspection(touched=kept, earlier_authors=tuple(names), calls=tuple(calls))
+
+
+async def _measured(tool: str, arguments: Mapping[str, Any], work: Awaitable[tuple[Any, Any]]) -> tuple[Any, Call]:
+    """What the work found, and the call as it will be recorded; ``work`` gives both, the second in short."""
+    began = perf_counter()
+    found = result = error = None
+    try:
+        found, result = await work
+    except GitFailed as exc:
+        error = {"code": exc.code.upper(), "message": exc.message}
+    duration_ms = (perf_counter() - began) * _MS_A_SECOND
+    return found, Call(tool=tool, arguments=arguments, result=result, error=error, duration_ms=duration_ms)
+
+
+async def _stat(repository: Repository, commit: Commit) -> tuple[Any, Any]:
+    output = await repository.stat(commit.hash)
+    lines = [shown(line, chars_max=PATH_CHARS_MAX) for line in output.text.splitlines() if line.strip()]
+    return None, {"lines": lines, "truncated": output.truncated}
+
+
+async def _touched(repository: Repository, commit: Commit) -> tuple[Any, Any]:
+    files = await repository.touched(commit)
+    kept = [msgspec.to_builtins(file) | {"path": _readable(file.path)} for file in files[:FILES_MAX]]
+    return files, {"files": kept, "total": len(files)}
+
+
+async def _earlier(repository: Repository, commit: Commit, paths: tuple[str, ...]) -> tuple[Any, Any]:
+    names = await repository.earlier_authors(commit, paths, days=DAYS, limit=EARLIER_MAX)
+    return names, {"commits": len(names), "authors": sorted(set(names))}
 
 
 def _readable(path: str) -> str:

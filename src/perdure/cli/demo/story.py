@@ -21,7 +21,7 @@ from perdure.cli.demo.git import open_repository
 from perdure.cli.demo.receiver import SECRET, Received, ReceiverTask, read_journal
 from perdure.cli.demo.tally import Losses, Tally
 from perdure.cli.demo.triage import Commit, outstanding_commits
-from perdure.cli.demo.worker import RUN_NAME, TENANT, WorkerTask
+from perdure.cli.demo.worker import CLAIM, RUN_NAME, TENANT, WorkerTask
 from perdure.compose import open_plane
 from perdure.core.plane import Tenant
 from perdure.domain.limits import PAGE_SIZE_MAX
@@ -112,7 +112,7 @@ class Ledger:
         return self.tally.number > before
 
     async def until(self, reached: Callable[[], bool]) -> bool:
-        """Read on until ``reached``; False when nothing has happened for a long time. Raises for a child that failed."""
+        """Read on until ``reached``; False when nothing has happened for a long time. Raises ``Unavailable``."""
         last_change = monotonic()
         while True:
             if await self.catch_up():
@@ -291,15 +291,18 @@ async def _work(staff: Staff, ledger: Ledger, *, progress: Progress) -> None:
     await staff.start_relay()
     to_judge = tally.to_judge
     if to_judge:
-        worker = await staff.start_worker(url, hold=(to_judge // 2, to_judge * 3 // 4))
+        half = to_judge // 2
+        worker = await staff.start_worker(url, hold=(half, min(half + CLAIM, to_judge * 3 // 4)))
         progress.say(f"worker {worker.pid} takes {to_judge} runs; a relay delivers to {url}")
         if not await ledger.until(lambda: workers.holding is not None):
-            raise TimedOut(f"worker {worker.pid} did nothing for {_IDLE_S_MAX:g} s; see {staff.directory / 'worker.log'}")
+            raise TimedOut(
+                f"worker {worker.pid} did nothing for {_IDLE_S_MAX:g} s; see {staff.directory / 'worker.log'}"
+            )
         assert workers.holding is not None, "that is what was waited for"
         await worker.kill()
         workers.killed_pid = worker.pid
         progress.say(
-            f"worker {worker.pid} was killed with SIGKILL, with {to_judge - tally.to_judge} runs done, one half done and "
+            f"worker {worker.pid} was killed with SIGKILL: {to_judge - tally.to_judge} runs done, one half done, "
             f"{workers.holding['claimed']} in its hands"
         )
         successor = await staff.start_worker(url)

@@ -26,7 +26,10 @@ KINDS: Final[tuple[tuple[str, re.Pattern[str]], ...]] = (
 _SENSITIVE: Final[tuple[tuple[str, re.Pattern[str]], ...]] = (
     ("migrations or SQL", re.compile(r"(^|/)migrations?/|\.sql$", re.IGNORECASE)),
     ("authentication or secrets", re.compile(r"auth|secur|secret|passw|crypt|credential|permission", re.IGNORECASE)),
-    ("what builds and ships", re.compile(r"(^|/)\.(github|gitlab|circleci|ci)\b|(^|/)(Dockerfile|Makefile|Jenkinsfile)")),
+    (
+        "what builds and ships",
+        re.compile(r"(^|/)\.(github|gitlab|circleci|ci)\b|(^|/)(Dockerfile|Makefile|Jenkinsfile)"),
+    ),
     (
         "dependencies",
         re.compile(r"(^|/)(requirements[^/]*\.txt|pyproject\.toml|package(-lock)?\.json|go\.(mod|sum)|[^/]+\.lock)$"),
@@ -205,7 +208,9 @@ def _at_odd_hours(facts: Facts) -> Finding | None:
 
 def _on_busy_files(facts: Facts) -> Finding | None:
     earlier = len(facts.earlier_authors)
-    return Finding(points=1, reason=f"{earlier} commits before it on the same files") if earlier >= _BUSY_COMMITS else None
+    return (
+        Finding(points=1, reason=f"{earlier} commits before it on the same files") if earlier >= _BUSY_COMMITS else None
+    )
 
 
 def _by_a_newcomer(facts: Facts) -> Finding | None:

@@ -99,9 +99,10 @@ class AdditionsContract(LedgerContract):
         run = await begin(acme)
         async with acme.change(run) as change:
             step = change.step("work", output={})
-            for end in (lambda: change.complete(step), lambda: change.skip(step, reason="x")):
-                with pytest.raises(IllegalTransition, match="is COMPLETED"):
-                    end()
+            with pytest.raises(IllegalTransition, match="is COMPLETED"):
+                change.complete(step)
+            with pytest.raises(IllegalTransition, match="is COMPLETED"):
+                change.skip(step, reason="not needed")
         assert [row.status for row in (await story(acme, run)).steps] == [StepStatus.COMPLETED]
 
     async def test_every_step_type_is_kept_and_a_specialist_is_named(self, acme: Tenant) -> None:

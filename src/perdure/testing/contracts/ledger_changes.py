@@ -53,7 +53,7 @@ class ChangesContract(LedgerContract):
             change.complete(step, output={})
         before = await story(acme, run)
         step.status = StepStatus.RUNNING  # what a worker that read it earlier still believes
-        with pytest.raises(IllegalTransition):
+        with pytest.raises(IllegalTransition):  # noqa: PT012 - leaving the block is what is refused
             async with acme.change(run) as change:
                 other = change.step("next", output={})
                 change.tool_call(other, "ocr", result=1)
@@ -160,7 +160,7 @@ class ChangesContract(LedgerContract):
         async with acme.change(run) as change:
             change.step("classify", output={"label": "high"})
         before = await acme.events.last_number()
-        with pytest.raises(KeyReused, match="'classify' is recorded already with another"):
+        with pytest.raises(KeyReused, match="'classify' is recorded already with another"):  # noqa: PT012 - leaving the block is what is refused
             async with acme.change(await acme.runs.get(run.id)) as change:
                 change.step("classify", **other)  # type: ignore[arg-type] # one keyword at a time
                 change.step("innocent", output={})

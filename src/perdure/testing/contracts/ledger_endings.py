@@ -101,7 +101,8 @@ class EndingsContract(LedgerContract):
         assert [row.status for row in told.tool_calls] == [ToolCallStatus.FAILED]
         assert [row.status for row in told.effects] == [EffectStatus.DEAD_LETTER] * 2
         assert [row.status for row in told.outbox] == [OutboxStatus.DEAD_LETTER] * 2
-        assert {row.error_details["code"] for row in (*told.effects, *told.outbox)} == {"RUN_CANCELLED"}
+        assert {row.error_details["code"] for row in told.effects} == {"RUN_CANCELLED"}
+        assert {row.error_details["code"] for row in told.outbox} == {"RUN_CANCELLED"}
         assert types_after(told.events, before) == [
             EventType.RUN_FAILED if how == "fail" else EventType.RUN_CANCELLED,
             EventType.TOOL_FAILED,

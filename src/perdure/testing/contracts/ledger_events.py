@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -48,10 +49,11 @@ class EventsContract(LedgerContract):
         told = await story(tenant, run)
         assert {(event.actor, event.source) for event in told.events} == {("user:ada", "webhook:stripe")}
         assert {event.correlation_id for event in told.events} == {run.correlation_id}
-        rows = (*told.steps, *told.tool_calls, *told.effects, *told.outbox, *told.checkpoints, *told.runs)
+        rows: list[Any] = [*told.steps, *told.tool_calls, *told.effects, *told.outbox, *told.checkpoints, *told.runs]
         assert {(row.actor, row.correlation_id) for row in rows} == {("user:ada", run.correlation_id)}
         known = {event.id for event in told.events}
-        assert {row.last_event_id for row in (*told.signals, *told.runs, *told.steps, *told.effects)} <= known
+        announced: list[Any] = [*told.signals, *told.runs, *told.steps, *told.tool_calls, *told.effects]
+        assert {row.last_event_id for row in announced} <= known
 
     async def test_every_event_has_an_earlier_cause_but_the_one_that_began_it_all(self, acme: Tenant) -> None:
         run = await live(acme, "msg-1")

@@ -27,13 +27,12 @@ class JoiningContract(LedgerContract):
         self, acme: Tenant, connect: Connect
     ) -> None:
         run = await begin(acme)
-        async with connect() as connection:
-            async with connection.transaction():
-                async with acme.change(run, connection=connection) as change:
-                    step = change.step("work", output={})
-                    change.effect(step, "SEND_EMAIL", MAIL)
-                assert step.index == 0
-                assert (await story(acme, run)).steps == ()
+        async with connect() as connection, connection.transaction():
+            async with acme.change(run, connection=connection) as change:
+                step = change.step("work", output={})
+                change.effect(step, "SEND_EMAIL", MAIL)
+            assert step.index == 0
+            assert (await story(acme, run)).steps == ()
         told = await story(acme, run)
         assert ([row.id for row in told.steps], len(told.outbox)) == ([step.id], 1)
         assert [event.sequence_number for event in await everything(acme)] == list(range(1, 7))
@@ -43,10 +42,9 @@ class JoiningContract(LedgerContract):
     ) -> None:
         run = await begin(acme)
         before = await story(acme, run)
-        async with connect() as connection:
-            async with connection.transaction(force_rollback=True):
-                async with acme.change(run, connection=connection) as change:
-                    change.step("work", output={})
+        async with connect() as connection, connection.transaction(force_rollback=True):  # noqa: SIM117 - the change ends before
+            async with acme.change(run, connection=connection) as change:
+                change.step("work", output={})
         assert await story(acme, run) == before
         await acme.commit(change)
         assert change.sequence == 5
@@ -74,11 +72,10 @@ class JoiningContract(LedgerContract):
 
     async def test_two_tenants_join_one_transaction(self, acme: Tenant, other: Tenant, connect: Connect) -> None:
         runs = [await begin(tenant) for tenant in (acme, other)]
-        async with connect() as connection:
-            async with connection.transaction():
-                for tenant, run in zip((acme, other), runs, strict=True):
-                    await add(tenant, run, connection)
-                await add(acme, runs[0], connection, key="second")
+        async with connect() as connection, connection.transaction():
+            for tenant, run in zip((acme, other), runs, strict=True):
+                await add(tenant, run, connection)
+            await add(acme, runs[0], connection, key="second")
         for tenant, run, keys in zip((acme, other), runs, (["work", "second"], ["work"]), strict=True):
             assert [row.step_key for row in (await story(tenant, run)).steps] == keys
             numbers = [event.sequence_number for event in await everything(tenant)]
@@ -108,20 +105,17 @@ class JoiningContract(LedgerContract):
             assert await value(connection, _CONTEXT) == ""
         assert [row.step_key for row in (await story(acme, run)).steps] == ["work"]
 
-    async def test_a_refused_change_leaves_the_callers_transaction_usable(
-        self, acme: Tenant, connect: Connect
-    ) -> None:
+    async def test_a_refused_change_leaves_the_callers_transaction_usable(self, acme: Tenant, connect: Connect) -> None:
         run, finished = await begin(acme), await begin(acme, "msg-2")
         await acme.runs.complete(finished)
         before = await acme.events.last_number()
-        async with connect() as connection:
-            async with connection.transaction():
-                await add(acme, run, connection)
-                with pytest.raises(IllegalTransition):
-                    await add(acme, finished, connection)
-                with pytest.raises(KeyReused):
-                    await add(acme, await acme.runs.get(run.id), connection, output={"other": True})
-                await add(acme, run, connection, key="second")
+        async with connect() as connection, connection.transaction():
+            await add(acme, run, connection)
+            with pytest.raises(IllegalTransition):
+                await add(acme, finished, connection)
+            with pytest.raises(KeyReused):
+                await add(acme, await acme.runs.get(run.id), connection, output={"other": True})
+            await add(acme, run, connection, key="second")
         assert [row.step_key for row in (await story(acme, run)).steps] == ["work", "second"]
         assert [event.sequence_number for event in await everything(acme)] == list(range(1, before + 4 + 1))
 
@@ -129,10 +123,9 @@ class JoiningContract(LedgerContract):
         self, acme: Tenant, connect: Connect
     ) -> None:
         run = await begin(acme)
-        async with connect() as connection:
-            async with connection.transaction():
-                await add(acme, run, connection)
-                await add(acme, await acme.runs.get(run.id), connection)
+        async with connect() as connection, connection.transaction():
+            await add(acme, run, connection)
+            await add(acme, await acme.runs.get(run.id), connection)
         assert [row.step_key for row in (await story(acme, run)).steps] == ["work"]
 
 

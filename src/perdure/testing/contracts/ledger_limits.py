@@ -187,9 +187,13 @@ class LimitsContract(LedgerContract):
         async with acme.change(run) as change:
             step = change.step("notify", output={})
             key = change.effect(step, "SEND_EMAIL", MAIL, key="small").idempotency_key
-            room = limits.PAYLOAD_BYTES_MAX - len(json_bytes({"t": "", "idempotency_key": key.replace("small", "large")}))
+            room = limits.PAYLOAD_BYTES_MAX - len(
+                json_bytes({"t": "", "idempotency_key": key.replace("small", "large")})
+            )
             change.effect(step, "PAGE_ONCALL", {"t": "x" * room}, key="large")
-            refused("payload_bytes_max", lambda: change.effect(step, "PAGE_ONCALL", {"t": "x" * (room + 1)}, key="large"))
+            refused(
+                "payload_bytes_max", lambda: change.effect(step, "PAGE_ONCALL", {"t": "x" * (room + 1)}, key="large")
+            )
         assert len((await story(acme, run)).outbox) == 2
 
 

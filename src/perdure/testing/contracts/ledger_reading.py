@@ -30,8 +30,8 @@ class ReadingContract(LedgerContract):
         run = await live(acme, "msg-1")
         await live(acme, "msg-2")
         told = await story(acme, run)
-        rows = (*told.signals, *told.runs, *told.steps, *told.tool_calls, *told.effects, *told.outbox)
-        for identifier in (*(row.id for row in (*rows, *told.checkpoints, *told.events)), "inbox/msg-1"):
+        rows: list[Any] = [*told.signals, *told.runs, *told.steps, *told.tool_calls, *told.effects, *told.outbox]
+        for identifier in (*(row.id for row in [*rows, *told.checkpoints, *told.events]), "inbox/msg-1"):
             assert (await acme.trace(identifier)).correlation_id == run.correlation_id
         assert await acme.trace(str(run.id)) == told
 

@@ -103,7 +103,8 @@ BEGIN
                 WHERE call.tenant_id = p_tenant AND call.id = (event ->> 'aggregate_id')::uuid))
             WHEN event ? 'late_end' THEN (event -> 'data') || (
                 SELECT jsonb_build_object('step_index', step.step_index,
-                    'duration_ms', round(extract(epoch FROM p_now - step.started_at) * 1000, 3))
+                    'duration_ms',
+                    round(extract(epoch FROM greatest(p_now, step.started_at) - step.started_at) * 1000, 3))
                 FROM perdure.steps AS step
                 WHERE step.tenant_id = p_tenant AND step.id = (event ->> 'aggregate_id')::uuid)
             WHEN event ? 'late_call_end' THEN (event -> 'data') || (
@@ -159,7 +160,8 @@ BEGIN
 END
 $$;
 
--- Closes what a failed or cancelled run left open: running steps are skipped, pending tool calls fail.
+-- Closes what a failed or cancelled run left open: running steps are skipped, pending tool calls fail. What the caller
+-- waited to lock may have begun after p_now was read, so no end is earlier than its beginning.
 CREATE FUNCTION perdure.close_open_work(
     p_tenant uuid, p_run uuid, p_status text, p_cause uuid, p_now timestamptz
 ) RETURNS jsonb
@@ -176,8 +178,8 @@ BEGIN
         WHERE tenant_id = p_tenant AND run_id = p_run AND status = 'PENDING' ORDER BY id FOR UPDATE
     LOOP
         v_event := perdure.uuid7();
-        UPDATE perdure.tool_calls SET status = 'FAILED', completed_at = p_now, error_details = v_error,
-            last_event_id = v_event WHERE tenant_id = p_tenant AND id = v_row.id;
+        UPDATE perdure.tool_calls SET status = 'FAILED', completed_at = greatest(p_now, called_at),
+            error_details = v_error, last_event_id = v_event WHERE tenant_id = p_tenant AND id = v_row.id;
         v_drafts := v_drafts || perdure.draft_event(v_event, 'TOOL_FAILED', 'TOOL_CALL', v_row.id,
             v_row.correlation_id, p_cause,
             jsonb_build_object('tool_call_id', v_row.id, 'step_id', v_row.step_id, 'run_id', p_run,
@@ -188,7 +190,7 @@ BEGIN
         WHERE tenant_id = p_tenant AND run_id = p_run AND status = 'RUNNING' ORDER BY step_index FOR UPDATE
     LOOP
         v_event := perdure.uuid7();
-        UPDATE perdure.steps SET status = 'SKIPPED', completed_at = p_now, last_event_id = v_event
+        UPDATE perdure.steps SET status = 'SKIPPED', completed_at = greatest(p_now, started_at), last_event_id = v_event
             WHERE tenant_id = p_tenant AND id = v_row.id;
         v_drafts := v_drafts || perdure.draft_event(v_event, 'STEP_SKIPPED', 'STEP', v_row.id,
             v_row.correlation_id, p_cause,
@@ -216,7 +218,7 @@ BEGIN
     v_data := CASE p_status
         WHEN 'COMPLETED' THEN jsonb_build_object('run_id', p_run, 'total_steps', v_run.total_steps,
             'failed_steps', v_run.failed_steps,
-            'duration_ms', round(extract(epoch FROM p_now - v_run.started_at) * 1000, 3))
+            'duration_ms', round(extract(epoch FROM greatest(p_now, v_run.started_at) - v_run.started_at) * 1000, 3))
         WHEN 'FAILED' THEN jsonb_build_object('run_id', p_run, 'exit_reason', p_reason,
             'error', coalesce(p_error, jsonb_build_object('code', p_reason)))
         ELSE jsonb_build_object('run_id', p_run, 'exit_reason', p_reason, 'requested_by', p_actor)

@@ -69,7 +69,7 @@ BEGIN
     SELECT jsonb_build_object('signal', to_jsonb(signal), 'run', (
             SELECT to_jsonb(run) FROM perdure.runs AS run
             WHERE run.tenant_id = p_tenant AND run.signal_id = signal.id
-            ORDER BY run.started_at DESC LIMIT 1))
+            ORDER BY run.started_at, run.id LIMIT 1))
         INTO v_recorded
         FROM perdure.signals AS signal
         WHERE signal.tenant_id = p_tenant AND CASE WHEN v_taken_up
@@ -92,10 +92,13 @@ BEGIN
     SELECT * INTO v_run FROM perdure.runs WHERE tenant_id = p_tenant AND id = p_run;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'no run %', p_run USING ERRCODE = 'PD010';
+    ELSIF v_run.completion_requested_at IS NOT NULL AND v_run.status = 'COMPLETED' THEN
+        RAISE EXCEPTION 'run % is COMPLETED, as it was asked to: a finished run takes nothing more', p_run
+            USING ERRCODE = 'PD014';
     ELSIF v_run.status <> 'RUNNING' THEN
         RAISE EXCEPTION 'run % is %: a finished run takes nothing more', p_run, v_run.status USING ERRCODE = 'PD012';
     ELSIF v_run.completion_requested_at IS NOT NULL THEN
-        RAISE EXCEPTION 'run % asked to complete and only waits for its effects', p_run USING ERRCODE = 'PD012';
+        RAISE EXCEPTION 'run % asked to complete and only waits for its effects', p_run USING ERRCODE = 'PD014';
     END IF;
     RAISE EXCEPTION 'another worker holds the lease of run % now', p_run USING ERRCODE = 'PD013';
 END
@@ -223,7 +226,7 @@ BEGIN
             v_called ->> 'call_key', v_called ->> 'tool_name', v_called ->> 'tool_version', v_called -> 'tool_args',
             p_now - make_interval(secs => coalesce(v_duration_ms, 0) / 1000),
             CASE WHEN v_ended IS NOT NULL THEN p_now END, v_call ->> 'status', v_ended -> 'result',
-            v_ended -> 'error_details', round(v_duration_ms)::integer,
+            v_ended -> 'error_details', least(round(v_duration_ms), 2147483647)::integer,
             coalesce((v_ended ->> 'cache_hit')::boolean, false), v_call -> 'metadata',
             (p_change ->> 'correlation_id')::uuid, (v_call ->> 'cause')::uuid, p_change ->> 'actor',
             (v_call ->> 'last_event_id')::uuid);
@@ -248,8 +251,9 @@ BEGIN
         v_data := p_events -> (v_end ->> 'ended')::integer -> 'data';
         UPDATE perdure.tool_calls SET status = v_end ->> 'status', completed_at = greatest(p_now, called_at),
             result = v_data -> 'result', error_details = v_data -> 'error_details',
-            execution_duration_ms = coalesce(round((v_end ->> 'duration_ms')::float8),
-                round(extract(epoch FROM greatest(p_now, called_at) - called_at) * 1000))::integer,
+            -- A call may have been PENDING for longer than an integer can count: 24.8 days.
+            execution_duration_ms = least(coalesce(round((v_end ->> 'duration_ms')::numeric),
+                round(extract(epoch FROM greatest(p_now, called_at) - called_at) * 1000)), 2147483647)::integer,
             cache_hit = coalesce((v_data ->> 'cache_hit')::boolean, false),
             last_event_id = (v_end ->> 'last_event_id')::uuid
             WHERE tenant_id = p_tenant AND id = (v_end ->> 'id')::uuid AND run_id = p_run AND status = 'PENDING';

@@ -21,6 +21,10 @@ BEGIN
             RAISE EXCEPTION 'run % has % steps still RUNNING and cannot complete', p_run, v_run.open_steps
                 USING ERRCODE = 'PD020', HINT = 'Complete, fail or skip them in this change.';
         END IF;
+        IF EXISTS (SELECT FROM perdure.tool_calls WHERE tenant_id = p_tenant AND run_id = p_run AND status = 'PENDING') THEN
+            RAISE EXCEPTION 'run % has tool calls still PENDING and cannot complete', p_run
+                USING ERRCODE = 'PD020', HINT = 'Record their results or errors in this change.';
+        END IF;
         IF v_run.failed_steps > 0 AND EXISTS (
             SELECT FROM perdure.steps AS failed
             WHERE failed.tenant_id = p_tenant AND failed.run_id = p_run AND failed.status = 'FAILED'
@@ -84,7 +88,8 @@ BEGIN
             total_checkpoints = run.total_checkpoints + (v_counts ->> 'checkpoints')::integer,
             locked_until = coalesce(p_now + make_interval(secs => (p_change ->> 'lease_s')::float8), run.locked_until)
             WHERE run.tenant_id = p_tenant AND run.id = v_run AND run.status = 'RUNNING'
-                AND run.completion_requested_at IS NULL
+                -- What only waits for its effects takes nothing more, but it can still be failed or cancelled.
+                AND (run.completion_requested_at IS NULL OR p_change -> 'run_end' ->> 'status' <> 'COMPLETED')
                 AND run.lock_token IS NOT DISTINCT FROM coalesce(v_lease, run.lock_token)
             RETURNING run.total_steps - (v_counts ->> 'steps')::integer,
                 run.total_effects - (v_counts ->> 'effects')::integer,
@@ -138,6 +143,9 @@ DECLARE
 BEGIN
     RETURN perdure.write_change(p_tenant, p_change, p_now);
 EXCEPTION WHEN OTHERS THEN
+    IF sqlstate IN ('40001', '40P01') THEN
+        RAISE; -- not the fault of this change: the whole transaction is tried again
+    END IF;
     GET STACKED DIAGNOSTICS v_constraint = CONSTRAINT_NAME, v_hint = PG_EXCEPTION_HINT;
     RETURN jsonb_build_object('error', jsonb_build_object('sqlstate', sqlstate, 'message', sqlerrm,
         'constraint', v_constraint, 'hint', v_hint));

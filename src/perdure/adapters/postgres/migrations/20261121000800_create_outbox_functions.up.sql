@@ -233,6 +233,10 @@ DECLARE
     v_event uuid := perdure.uuid7();
     v_count integer;
 BEGIN
+    -- The run is locked before the entry, as everywhere; the delivery that follows counts the effect down again.
+    PERFORM FROM perdure.runs WHERE tenant_id = v_tenant AND id = (
+        SELECT entry.ordering_key FROM perdure.outbox_events AS entry
+        WHERE entry.tenant_id = v_tenant AND entry.id = (p_request ->> 'id')::uuid) FOR NO KEY UPDATE;
     SELECT * INTO v_entry FROM perdure.outbox_events
         WHERE tenant_id = v_tenant AND id = (p_request ->> 'id')::uuid FOR UPDATE;
     IF NOT FOUND THEN
@@ -245,6 +249,8 @@ BEGIN
         last_event_id = v_event WHERE tenant_id = v_tenant AND id = v_entry.id RETURNING * INTO v_entry;
     UPDATE perdure.effects SET status = 'PENDING', retry_count = 0, next_retry_at = NULL, last_event_id = v_event
         WHERE tenant_id = v_tenant AND id = v_entry.aggregate_id;
+    UPDATE perdure.runs SET open_effects = open_effects + 1
+        WHERE tenant_id = v_tenant AND id = v_entry.ordering_key;
     INSERT INTO perdure.audit_trail (tenant_id, id, action, resource_type, resource_id, actor, occurred_at, context,
         correlation_id)
     VALUES (v_tenant, perdure.uuid7(), 'OUTBOX_REQUEUED', 'OUTBOX', v_entry.id, p_request ->> 'actor', v_now,
