@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from perdure.domain import limits
 from perdure.domain.canonical import (
+    JsonObject,
     JsonValue,
     body_digest,
     canonical_json,
@@ -207,7 +208,7 @@ def test_a_key_that_only_sounds_like_one_is_accepted(key: str):
 
 
 def test_a_secret_meant_by_reference_may_stand_under_its_name():
-    headers = {"Authorization": {"secret_ref": "secret://env/ERP", "prefix": "Bearer "}}
+    headers: JsonObject = {"Authorization": {"secret_ref": "secret://env/ERP", "prefix": "Bearer "}}
     refuse_secret_keys({"headers": headers}, what="the specification")
 
 

@@ -41,7 +41,7 @@ def row_of(kind: type[Any], **changes: object) -> dict[str, object]:
     return row | changes
 
 
-def sample(hint: Any) -> object:  # noqa: ANN401 - a type hint may be any object
+def sample(hint: Any) -> object:
     options = [option for option in get_args(hint) if option is not type(None)]
     if hint not in SAMPLES and options:
         hint = dict if options == [str, Any] else options[0]

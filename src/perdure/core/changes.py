@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import TracebackType
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from perdure.domain.reconciliation import reconcile, remember, settle
 from perdure.domain.rendering import Rendered, event_ids, render_change, render_keys
 from perdure.domain.run import RunStatus
 from perdure.domain.scope import Scope
-from perdure.errors import Conflict, KeyReused, OutcomeUnknown, PerdureError
+from perdure.errors import Conflict, KeyReused, OutcomeUnknown, PerdureError, Unavailable
 from perdure.ports.environment import IdSource
 from perdure.ports.ledger import JoinedConnection, Ledger
 
@@ -43,11 +44,17 @@ class Committer:
         Raises ``Conflict`` (``KeyReused``, ``IllegalTransition``, ``LeaseLost``), ``NotFound``, ``LimitExceeded`` and
         ``Unavailable``; after any of them but ``OutcomeUnknown`` nothing of the change is stored.
         """
+        change.hold()
         try:
             await self._commit(change, connection)
-        except OutcomeUnknown:
+        except (OutcomeUnknown, asyncio.CancelledError):
+            change.uncertain = True
             raise
-        except PerdureError:
+        except PerdureError as exc:
+            if change.uncertain and isinstance(exc, Unavailable):
+                raise OutcomeUnknown(
+                    f"this change was sent before and may be committed, and now it cannot be found out: {exc.message}"
+                ) from exc
             change.release()
             raise
 
@@ -63,7 +70,7 @@ class Committer:
             try:
                 result = await self.send(rendered, connection=connection)
             except Conflict as exc:
-                if repeated and (_was_asked(change, exc) or await self._was_committed(change, rendered)):
+                if repeated and (_was_asked(change, exc) or await self._was_committed(change, rendered, exc)):
                     remember(change)
                     return
                 if careful or not _is_unique_violation(exc):
@@ -71,7 +78,7 @@ class Committer:
                 careful = True
                 continue
             if "ok" in result:
-                settle(change, result)
+                settle(change, result, joined=connection is not None)
                 if connection is None and "effects" in rendered:
                     self._hints.flag()
                 return
@@ -91,11 +98,13 @@ class Committer:
             return await self._queue.commit(self._scope, encoded)
         return (await self._ledger.commit(self._scope, [encoded], connection=connection))[0]
 
-    async def _was_committed(self, change: Change, rendered: Rendered) -> bool:
+    async def _was_committed(self, change: Change, rendered: Rendered, exc: Conflict) -> bool:
         """Whether an earlier attempt, whose answer was lost, did commit."""
         ids = event_ids(rendered)
         if not ids:
             ids = [operation.event_id for operation in change.operations if isinstance(operation, EndRun)]
+        if not ids:  # entries of the audit trail alone have no event, but ids of their own
+            return _is_unique_violation(exc)
         return await self._ledger.are_recorded(self._scope, ids)
 
 

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from perdure.domain.scope import Scope
+from perdure.errors import PerdureError, Unavailable
 from perdure.ports.ledger import Ledger
 
 Result: TypeAlias = Mapping[str, Any]
@@ -31,6 +32,8 @@ class _Lane:
     scope: Scope
     waiting: deque[_Waiting] = field(default_factory=deque)
     draining: asyncio.Task[None] | None = None
+    under_way: list[_Waiting] = field(default_factory=list)
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class CommitQueue:
@@ -73,32 +76,47 @@ class CommitQueue:
 
     async def close(self) -> None:
         """Wait until everything that was accepted is answered."""
-        while tasks := [lane.draining for lane in self._lanes.values() if lane.draining and not lane.draining.done()]:
-            await asyncio.gather(*tasks, return_exceptions=True)
+        while self._lanes:
+            await next(iter(self._lanes.values())).idle.wait()
 
     def _go_on(self, key: tuple[UUID, UUID | None], lane: _Lane) -> None:
         if lane.waiting:
-            lane.draining = asyncio.get_running_loop().create_task(self._drain(key, lane))
+            lane.draining = asyncio.get_running_loop().create_task(self._drain(lane))
+            # A callback, because a task that is cancelled before its first step runs nothing of its own.
+            lane.draining.add_done_callback(lambda task: self._drained(key, lane, task))
         else:
             del self._lanes[key]
+            lane.idle.set()
 
-    async def _drain(self, key: tuple[UUID, UUID | None], lane: _Lane) -> None:
+    async def _drain(self, lane: _Lane) -> None:
         while batch := self._take(lane):
-            try:
-                results = await self._ledger.commit(lane.scope, [change for change, _ in batch])
-            except asyncio.CancelledError:
-                for _, future in batch:
-                    future.cancel()
-                raise
-            except Exception as exc:  # noqa: BLE001 - handed to every caller that waits for this transaction
-                for _, future in batch:
-                    if not future.done():
-                        future.set_exception(exc)
-                continue
-            for (_, future), result in zip(batch, results, strict=True):
+            lane.under_way = batch
+            await self._commit_together(lane.scope, batch)
+
+    def _drained(self, key: tuple[UUID, UUID | None], lane: _Lane, task: asyncio.Task[None]) -> None:
+        if task.cancelled():  # nobody is left waiting for an answer that never comes
+            for _, future in (*lane.under_way, *lane.waiting):
+                future.cancel()
+            lane.waiting.clear()
+        self._go_on(key, lane)
+
+    async def _commit_together(self, scope: Scope, batch: list[_Waiting]) -> None:
+        try:
+            results = await self._ledger.commit(scope, [change for change, _ in batch])
+        except Exception as exc:  # noqa: BLE001 - handed to every caller that waits for this transaction
+            if len(batch) > 1 and isinstance(exc, PerdureError) and not isinstance(exc, Unavailable):
+                # All of it was rolled back for something that one of them holds: alone, each is judged for itself.
+                for waiting in batch:
+                    if not waiting[1].done():
+                        await self._commit_together(scope, [waiting])
+                return
+            for _, future in batch:
                 if not future.done():
-                    future.set_result(result)
-        del self._lanes[key]
+                    future.set_exception(exc)
+            return
+        for (_, future), result in zip(batch, results, strict=True):
+            if not future.done():
+                future.set_result(result)
 
     def _take(self, lane: _Lane) -> list[_Waiting]:
         """The next transaction: as many as the bounds allow, at least one; callers that gave up are passed over."""

@@ -42,9 +42,11 @@ class EffectHints:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _send(self) -> None:
-        await asyncio.sleep(self._pause_s)
-        # From here on a new effect needs a new hint: this one may be answered before it is visible.
-        self._gathering = False
+        try:
+            await asyncio.sleep(self._pause_s)
+        finally:
+            # From here on a new effect needs a new hint: this one may be answered before it is visible.
+            self._gathering = False
         try:
             await self._ledger.hint_effects()
         except PerdureError as exc:

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from perdure.domain import limits
 from perdure.domain.canonical import check_json, json_bytes, refuse_secret_keys
+from perdure.domain.change_keys import ReservedKeys
 from perdure.domain.change_values import (
     Entities,
     checked_duration,
@@ -30,9 +31,8 @@ from perdure.domain.handles import CheckpointRef, EffectRef, Run, StepRef, ToolC
 from perdure.domain.ids import (
     check_action,
     check_effect_type,
-    check_key,
     check_name,
-    default_key,
+    check_resource_type,
     effect_idempotency_key,
 )
 from perdure.domain.operation import (
@@ -46,7 +46,9 @@ from perdure.domain.operation import (
     EndStep,
     EndToolCall,
     Operation,
+    apply_endings,
     refuse_other_run,
+    undo_endings,
 )
 from perdure.domain.outbox import check_effect_spec, policy_for
 from perdure.domain.run import RunStatus, StepStatus, StepType, ToolCallStatus
@@ -71,10 +73,10 @@ class Change:
         self.operations: list[Operation] = []
         self.sequence: int | None = None
         self.attempted = False
+        self.uncertain = False
+        self._ended = False
         self._new_id = new_id
-        self._keys_reserved: set[str] = set()
-        self._call_counts: dict[tuple[UUID, str], int] = {}
-        self._effect_counts: dict[tuple[UUID, str], int] = {}
+        self._keys = ReservedKeys(run)
 
     def __len__(self) -> int:
         return len(self.operations)
@@ -121,8 +123,8 @@ class Change:
     def complete(self, step: StepRef, *, output: Mapping[str, Any] | None = None) -> None:
         """End a RUNNING step as COMPLETED."""
         recorded = checked_object(output or {}, f"the output of step {step.name!r}")
-        step.output = recorded
         self._end_step(step, StepStatus.COMPLETED, {"output_result": recorded})
+        step.output = recorded
 
     def fail(self, step: StepRef, *, error: Mapping[str, Any] | str, retryable: bool = True) -> None:
         """End a RUNNING step as FAILED. ``error`` is a message or an object with at least ``message``."""
@@ -213,7 +215,7 @@ class Change:
         ref = ToolCallRef(
             id=self._new_id(),
             step=step,
-            key=check_key(key) if key is not None else self._count(self._call_counts, step, tool_name),
+            key=self._keys.of_call(step, tool_name, key=key),
             tool_name=tool_name,
             status=ToolCallStatus.PENDING,
             called_event_id=self._new_id(),
@@ -265,7 +267,7 @@ class Change:
         ``independent``. Secrets are refused in ``spec``: pass ``secret_ref``.
         """
         check_effect_type(effect_type)
-        local = check_key(key) if key is not None else self._count(self._effect_counts, step, effect_type.lower())
+        local = self._keys.of_effect(step, effect_type, key=key)
         full = effect_idempotency_key(self.run.id, step_key=step.key, effect_key=local)
         content = check_effect_spec(effect_type, spec=spec) | {"idempotency_key": full}
         refuse_secret_keys(content, what=f"the specification of {effect_type}")
@@ -292,7 +294,7 @@ class Change:
 
     def checkpoint(self, state: Any, *, ttl_s: float = _CHECKPOINT_TTL_S) -> CheckpointRef:
         """Keep the run's state, so that another worker can go on from here. It expires after ``ttl_s`` seconds."""
-        if ttl_s <= 0:
+        if not ttl_s > 0:
             raise Invalid(f"a checkpoint that lives {ttl_s} s; more than 0 is expected")
         content = check_json(
             state, what="a checkpoint", bytes_max=limits.CHECKPOINT_BYTES_MAX, limit="checkpoint_bytes_max"
@@ -320,7 +322,7 @@ class Change:
             AddAudit(
                 id=self._new_id(),
                 action=check_action(action),
-                resource_type=resource_type,
+                resource_type=check_resource_type(resource_type),
                 resource_id=resource_id,
                 context=checked_object(context, "the context of an audit entry"),
             )
@@ -328,22 +330,30 @@ class Change:
 
     def release(self) -> None:
         """Give back the default keys of this change, because it will not be committed."""
-        self.run.release_keys(self._keys_reserved)
-        self._keys_reserved = set()
+        self._keys.release()
+        undo_endings(self.operations)
+
+    def hold(self) -> None:
+        """Take back what ``release`` gave, because the change is sent after all."""
+        self._keys.hold()
+        apply_endings(self.operations)
+
+    def _refuse_sent(self) -> None:
+        if self.attempted:
+            raise IllegalTransition("this change was sent already; what is added now would be lost: begin another")
 
     def _add(self, operation: Operation) -> None:
-        if any(isinstance(earlier, EndRun) for earlier in self.operations[-1:]) and not isinstance(operation, AddAudit):
+        self._refuse_sent()
+        if self._ended and not isinstance(operation, AddAudit):
             raise IllegalTransition("this change ends the run; nothing is added after that")
         refuse_other_run(operation, self.run.id)
         refuse_above("change_operations_max", limits.CHANGE_OPERATIONS_MAX, len(self.operations) + 1)
         self.operations.append(operation)
+        self._ended = self._ended or isinstance(operation, EndRun)
 
     def _new_step(self, name: str, kind: StepType, *, key: str | None) -> StepRef:
         check_name(name)
-        if key is None:
-            key = self.run.reserve_key(name)
-            self._keys_reserved.add(key)
-        return self._step_ref(name, kind, key=check_key(key), retry_count=0)
+        return self._step_ref(name, kind, key=self._keys.of_step(name, key=key), retry_count=0)
 
     def _step_ref(self, name: str, kind: StepType, *, key: str, retry_count: int) -> StepRef:
         return StepRef(
@@ -367,6 +377,8 @@ class Change:
     def _end_step(self, step: StepRef, status: StepStatus, data: Mapping[str, Any]) -> None:
         if step.status is not StepStatus.RUNNING:
             raise IllegalTransition(f"step {step.key!r} is {step.status} and cannot become {status}")
+        self._refuse_sent()
+        refuse_other_step(step, self.run.id)
         step.status = status
         step.ended_event_id = self._new_id()
         ending = Ending(event_id=step.ended_event_id, status=status, data=data)
@@ -393,7 +405,3 @@ class Change:
             checked_text(reason, "exit_reason_chars_max", limits.EXIT_REASON_CHARS_MAX)
         details = None if error is None else checked_object(error, "the error of a run")
         self._add(EndRun(event_id=self._new_id(), status=status, exit_reason=reason, error=details))
-
-    def _count(self, counts: dict[tuple[UUID, str], int], step: StepRef, name: str) -> str:
-        counts[step.id, name] = counts.get((step.id, name), 0) + 1
-        return default_key(name, occurrence=counts[step.id, name])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from perdure.domain import limits
@@ -12,6 +12,7 @@ from perdure.domain.handles import StepRef
 from perdure.domain.ids import check_entity, check_text
 from perdure.errors import Invalid, LimitExceeded
 
+DECISIONS: Final = frozenset({"APPROVE", "DENY"})
 Entities: TypeAlias = Iterable[tuple[str, str]]
 
 
@@ -71,6 +72,20 @@ def checked_wait(timeout_s: float) -> float:
         raise Invalid(f"a wait of {timeout_s} s; more than 0 is expected")
     refuse_above("step_wait_s_max", limits.STEP_WAIT_S_MAX, timeout_s)
     return float(timeout_s)
+
+
+def checked_ttl(ttl_s: float) -> float:
+    """How long a checkpoint is kept, in seconds: more than 0."""
+    if not ttl_s > 0:
+        raise Invalid(f"a checkpoint that lives {ttl_s} s; more than 0 is expected")
+    return float(ttl_s)
+
+
+def checked_decision(decision: str) -> str:
+    """What an approver decides: ``APPROVE`` or ``DENY``."""
+    if decision not in DECISIONS:
+        raise Invalid(f"{decision!r} is not a decision; one of: {', '.join(sorted(DECISIONS))}")
+    return decision
 
 
 def checked_retries(max_retries: int) -> int:

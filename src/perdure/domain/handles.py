@@ -6,7 +6,7 @@ None until then. ``Run`` is the one handle that lives longer than a change: the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -31,6 +31,8 @@ class StepRef:
     ended_event_id: UUID | None = None
     index: int | None = None
     output: Any = field(default=None, repr=False)
+    call_keys: set[str] = field(default_factory=set, repr=False)
+    effect_keys: set[str] = field(default_factory=set, repr=False)
     recorded: bool = False
     """True when this key had been recorded before, so that this change added nothing for it."""
 
@@ -76,6 +78,14 @@ class RunLease:
     token: UUID = field(repr=False)
     worker: str
     lease_s: float
+
+
+def free_key(name: str, *, taken: Collection[str]) -> str:
+    """The default key of the next thing called ``name``: its name, then ``name#2``, ... past those ``taken``."""
+    occurrence = 1
+    while (key := default_key(name, occurrence=occurrence)) in taken:
+        occurrence += 1
+    return key
 
 
 class Run:
@@ -130,11 +140,13 @@ class Run:
 
     def reserve_key(self, name: str) -> str:
         """The default key of the next step called ``name``: its name, then ``name#2``, ... as this handle counts."""
-        occurrence = 1
-        while (key := default_key(name, occurrence=occurrence)) in self._reserved:
-            occurrence += 1
+        key = free_key(name, taken=self._reserved)
         self._reserved.add(key)
         return key
+
+    def hold_keys(self, keys: set[str]) -> None:
+        """Take keys that were given back, because their change is sent again after all."""
+        self._reserved |= keys
 
     def release_keys(self, keys: set[str]) -> None:
         """Give back keys of a change that was not committed, so that rebuilding it gives the same ones."""

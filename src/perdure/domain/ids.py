@@ -81,6 +81,13 @@ def check_action(value: str) -> str:
     return _match(value, _ACTION, "an action", "2 to 100 of A-Z, 0-9 and _, a letter first, as in OUTBOX_REQUEUED")
 
 
+def check_resource_type(value: str) -> str:
+    """What an audit entry is about (``STEP``, ``invoice``): one line of at most ``RESOURCE_TYPE_CHARS_MAX``."""
+    return check_text(
+        value, what="a resource type", limit="resource_type_chars_max", chars_max=limits.RESOURCE_TYPE_CHARS_MAX
+    )
+
+
 def check_name(value: str) -> str:
     """What a person calls a run or a step: one line, not blank, at most ``NAME_CHARS_MAX``."""
     return check_text(value, what="a name", limit="name_chars_max", chars_max=limits.NAME_CHARS_MAX)

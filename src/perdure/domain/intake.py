@@ -21,6 +21,7 @@ from perdure.domain.rendering import Rendered
 from perdure.domain.run import RunType, SignalStatus, SignalType
 from perdure.domain.scope import Scope
 from perdure.domain.signal import validate_payload
+from perdure.errors import Invalid
 
 _VALIDATION_FAILED = "VALIDATION_FAILED"
 
@@ -69,6 +70,8 @@ def draft_signal(
     new_id: Callable[[], UUID],
 ) -> SignalDraft:
     """Check and copy what came in. A type that is not declared is API_CALL, and only declared types are validated."""
+    if received_at.utcoffset() is None:
+        raise Invalid(f"received_at {received_at} has no time zone; whose clock is meant?")
     kind = SignalType.API_CALL if signal_type is None else SignalType(signal_type)
     declared = signal_type is not None
     body = checked_object(payload, "the payload of a signal")

@@ -21,6 +21,7 @@ SPECIALIST_CHARS_MAX: Final = 100  # steps.specialist_id
 VERSION_CHARS_MAX: Final = 50  # orchestrator and tool versions: a hash or a semantic version
 WORKER_CHARS_MAX: Final = 200  # locked_by: host, process and a random part
 ACTION_CHARS_MAX: Final = 100  # audit_trail.action
+RESOURCE_TYPE_CHARS_MAX: Final = 50  # audit_trail.resource_type
 TENANT_CHARS_MAX: Final = 64  # tenants.slug: "t_" and 62 more
 ENV_CHARS_MAX: Final = 63  # one label of a host name
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -127,3 +127,22 @@ def refuse_other_run(operation: Operation, run_id: UUID) -> None:
             refuse_other_step(effect.step, run_id)
         case _:
             pass  # the others are made for this run
+
+
+def apply_endings(operations: Iterable[Operation]) -> None:
+    """Let the references of what these operations end say so."""
+    for operation in operations:
+        if isinstance(operation, EndStep) and isinstance(operation.ending.status, StepStatus):
+            operation.ref.status = operation.ending.status
+            operation.ref.output = operation.ending.data.get("output_result")
+        elif isinstance(operation, EndToolCall) and isinstance(operation.ending.status, ToolCallStatus):
+            operation.ref.status = operation.ending.status
+
+
+def undo_endings(operations: Iterable[Operation]) -> None:
+    """Let those references say again what they said before, because the operations did not happen."""
+    for operation in operations:
+        if isinstance(operation, EndStep):
+            operation.ref.status, operation.ref.output = StepStatus.RUNNING, None
+        elif isinstance(operation, EndToolCall):
+            operation.ref.status = ToolCallStatus.PENDING

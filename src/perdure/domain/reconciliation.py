@@ -32,8 +32,11 @@ from perdure.errors import KeyReused
 Row = Mapping[str, Any]
 
 
-def settle(change: Change, result: Mapping[str, Any]) -> None:
-    """Write what the commit assigned, as its result says, into the references of a committed change."""
+def settle(change: Change, result: Mapping[str, Any], *, joined: bool) -> None:
+    """Write what the commit assigned, as its result says, into the references of a committed change.
+
+    Of a change that was ``joined`` to the caller's transaction the run's handle learns nothing: it may be rolled back.
+    """
     committed = result["ok"]
     base = committed["step_base"]
     for ordinal, step in enumerate(new_steps(change)):
@@ -42,6 +45,8 @@ def settle(change: Change, result: Mapping[str, Any]) -> None:
     for ordinal, checkpoint in enumerate(checkpoints):
         checkpoint.ref.index = committed["checkpoint_base"] + ordinal
     change.sequence = result["last_sequence_number"]
+    if joined:
+        return  # whether it happened is the caller's to decide, when the transaction ends
     remember(change)
     for operation in change.operations:
         if isinstance(operation, EndRun) and committed.get("more"):

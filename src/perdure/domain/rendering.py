@@ -6,7 +6,7 @@ in which things happened: started, tool calls, ended, effects requested.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
@@ -23,6 +23,7 @@ from perdure.domain.operation import (
     EndRun,
     EndStep,
     EndToolCall,
+    Operation,
 )
 from perdure.domain.run import RunStatus, StepStatus, ToolCallStatus
 
@@ -85,6 +86,16 @@ def _steps_in_order(change: Change) -> list[StepRef]:
     return list(steps.values())
 
 
+def _operations_by_step(change: Change) -> Mapping[UUID, Sequence[Operation]]:
+    found: dict[UUID, list[Operation]] = {}
+    for operation in change.operations:
+        if isinstance(operation, AddStep | EndStep):
+            found.setdefault(operation.ref.id, []).append(operation)
+        elif isinstance(operation, AddToolCall | EndToolCall | AddEffect):
+            found.setdefault(operation.ref.step.id, []).append(operation)
+    return found
+
+
 class _Rendering:
     """One pass over the operations of a change, grouped by step."""
 
@@ -97,8 +108,9 @@ class _Rendering:
         self.last_cause: UUID = change.run.record.last_event_id
 
     def render(self) -> Rendered:
+        by_step = _operations_by_step(self.change)
         for step in _steps_in_order(self.change):
-            self._render_step(step)
+            self._render_step(step, by_step[step.id])
         run_end = None
         for operation in self.change.operations:
             if isinstance(operation, AddCheckpoint):
@@ -125,27 +137,18 @@ class _Rendering:
 
     # --- steps ----------------------------------------------------------------------------------------------------
 
-    def _render_step(self, step: StepRef) -> None:
-        added = ended = None
-        calls: list[AddToolCall | EndToolCall] = []
-        effects: list[AddEffect] = []
-        for operation in self.change.operations:
-            if isinstance(operation, AddStep) and operation.ref is step:
-                added = operation
-            elif isinstance(operation, EndStep) and operation.ref is step:
-                ended = operation
-            elif isinstance(operation, AddToolCall | EndToolCall) and operation.ref.step is step:
-                calls.append(operation)
-            elif isinstance(operation, AddEffect) and operation.ref.step is step:
-                effects.append(operation)
+    def _render_step(self, step: StepRef, operations: Sequence[Operation]) -> None:
+        added = next((operation for operation in operations if isinstance(operation, AddStep)), None)
+        ended = next((operation for operation in operations if isinstance(operation, EndStep)), None)
         row = self._start_step(added) if added is not None else None
         cause = step.started_event_id
-        for ordinal, call in enumerate(calls):
-            cause = (
-                self._add_call(call, cause=step.started_event_id, ordinal=ordinal if added is not None else None)
-                if isinstance(call, AddToolCall)
-                else self._end_call(call)
-            )
+        ordinal = 0 if added is not None else None  # of a step recorded earlier the commit knows how many it has
+        for call in operations:
+            if isinstance(call, AddToolCall):
+                cause = self._add_call(call, cause=step.started_event_id, ordinal=ordinal)
+                ordinal = None if ordinal is None else ordinal + 1
+            elif isinstance(call, EndToolCall):
+                cause = self._end_call(call)
         if added is not None and row is not None and added.ending is not None:
             row["ended"] = len(self.events)
             row["status"] = added.ending.status
@@ -158,8 +161,9 @@ class _Rendering:
             end = {"id": str(step.id), "status": ended.ending.status, "ended": len(self.events)}
             self._row("step_ends", end | {"last_event_id": str(ended.ending.event_id)})
             cause = self._announce_step_end(step, ended.ending, cause=cause, place={"late_end": True}, extra={})
-        for effect in effects:
-            self._add_effect(effect, cause=cause)
+        for effect in operations:
+            if isinstance(effect, AddEffect):
+                self._add_effect(effect, cause=cause)
         self.last_cause = cause
 
     def _start_step(self, added: AddStep) -> Rendered:

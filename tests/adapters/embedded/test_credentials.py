@@ -6,6 +6,7 @@ import base64
 import logging
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -97,3 +98,18 @@ async def test_a_password_file_lost_under_a_running_server_says_how_to_go_on(con
         await embedded.join(config)
     await embedded.stop(config, force=True)
     await embedded.leave(await embedded.join(config))
+
+
+async def test_the_data_directory_keeps_itself_out_of_version_control(config: EmbeddedConfig):
+    server = await embedded.join(config)
+    await embedded.leave(server)
+    assert (config.data_dir / ".gitignore").read_text() == "*\n"
+
+
+async def test_a_path_in_any_alphabet_works(config: EmbeddedConfig):
+    elsewhere = replace(config, data_dir=config.data_dir.parent / "Bücher und Läufe" / ".perdure")
+    server = await embedded.join(elsewhere)
+    try:
+        assert embedded.status(elsewhere).port == server.port
+    finally:
+        await embedded.leave(server)

@@ -45,7 +45,7 @@ class PidFile:
 def read_pid_file(layout: Layout) -> PidFile | None:
     """What ``postmaster.pid`` says, or None while it is missing or half written."""
     try:
-        lines = (layout.cluster / "postmaster.pid").read_text("ascii").split("\n")
+        lines = (layout.cluster / "postmaster.pid").read_text("utf-8", errors="surrogateescape").split("\n")
     except FileNotFoundError:
         return None
     except OSError as exc:

@@ -79,6 +79,10 @@ class Layout:
         except OSError as exc:
             raise from_os_error(exc, doing="create the data directory", path=self.root) from exc
         self.give_to_owner(self.users)
+        ignore = self.root / ".gitignore"
+        if not ignore.exists():
+            # It stands in somebody's repository more often than not, and holds passwords.
+            self.write(ignore, b"*\n")
 
     def give_to_owner(self, path: Path) -> None:
         """Let the data directory's owner have a file that root made in it, so that they can go on without root."""

@@ -41,6 +41,7 @@ def tail(
     """
 
     async def read() -> None:
+        """What is shown, from one plane."""
         async with opened_tenant(data_dir=data_dir, dsn=dsn, mode=mode, env=env, tenant=tenant) as acme:
             start = after if after is not None else max(0, await acme.events.last_number() - limit)
             if follow:

@@ -111,6 +111,7 @@ def requeue(
     """Revive dead letters: they are delivered again under the same idempotency key."""
 
     async def revive(outbox: Outbox) -> list[OutboxEntry]:
+        """Requeue one entry after the other."""
         return [await outbox.requeue(entry_id, reason=reason, tenant=tenant) for entry_id in entry_ids]
 
     revived = _run(revive, dsn=dsn, data_dir=data_dir, actor=actor)

@@ -49,6 +49,7 @@ def list_runs(
     """List runs by status, type, name and time, the newest first."""
 
     async def listed() -> Any:
+        """One page, from one plane."""
         async with opened_tenant(data_dir=data_dir, dsn=dsn, mode=mode, env=env, tenant=tenant) as acme:
             return await acme.runs.list(
                 status=status,
@@ -98,6 +99,7 @@ def show(
     run_id = row_id(run, what="a run")
 
     async def read() -> dict[str, Any]:
+        """What is shown, from one plane."""
         async with opened_tenant(data_dir=data_dir, dsn=dsn, mode=mode, env=env, tenant=tenant) as acme:
             return {
                 "run": (await acme.runs.get(run_id)).record,

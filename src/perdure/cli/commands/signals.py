@@ -51,6 +51,7 @@ def list_signals(
     """List signals, the newest first. What waits too long: --status PENDING --older-than 15m."""
 
     async def listed() -> Any:
+        """One page, from one plane."""
         async with opened_tenant(data_dir=data_dir, dsn=dsn, mode=mode, env=env, tenant=tenant) as acme:
             return await acme.signals.list(
                 status=status,

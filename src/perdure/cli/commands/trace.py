@@ -36,6 +36,7 @@ def trace(
     """Show everything of one correlation as a tree, from one snapshot."""
 
     async def read() -> Trace:
+        """What is shown, from one plane."""
         async with opened_tenant(data_dir=data_dir, dsn=dsn, mode=mode, env=env, tenant=tenant) as acme:
             return await acme.trace(identifier)
 
