@@ -16,7 +16,7 @@ from perdure.testing.contracts.ledger import MAIL, begin
 from tests.support.databases import DIRECT, Database, engines
 
 BATCH = 400
-READ_PER_CHANGE_MAX = 60  # index entries, of all tables together; a walk through the history reads thousands
+READ_PER_CHANGE_MAX = 20  # index entries, of all tables together; it takes 9, a walk through the history thousands
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

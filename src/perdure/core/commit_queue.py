@@ -94,7 +94,7 @@ class CommitQueue:
             await self._commit_together(lane.scope, batch)
 
     def _drained(self, key: tuple[UUID, UUID | None], lane: _Lane, task: asyncio.Task[None]) -> None:
-        if task.cancelled():  # nobody is left waiting for an answer that never comes
+        if task.cancelled() or task.exception() is not None:  # nobody is left waiting for an answer that never comes
             for _, future in (*lane.under_way, *lane.waiting):
                 future.cancel()
             lane.waiting.clear()

@@ -69,8 +69,8 @@ class Runs(RunLists):
         ``signal`` is (channel, source id) with its body in ``input``, or a kept signal or its id. The same signal again
         gives the same run; another body raises ``KeyReused``. A declared ``signal_type`` is validated first: what does
         not fit is kept as a FAILED signal and raises ``Invalid``. ``continues`` starts a new run on the signal of a
-        finished one, which becomes its cause. With ``lease_s`` the run is leased to this worker at once; without, it
-        belongs to whoever works on it, and ``claim`` hands it out.
+        finished one, which becomes its cause (another one each time, as ``rerun``). With ``lease_s`` the run is leased to
+        this worker at once; without, it belongs to whoever works on it, and ``claim`` hands it out.
         """
         draft = self._draft(
             name,
@@ -98,7 +98,10 @@ class Runs(RunLists):
         return await self._start_kept(draft, kept)
 
     async def rerun(self, run: Run, *, lease_s: float | None = None) -> Run:
-        """Start a finished run again: a new run of the same name on the same signal, with the old one as its cause."""
+        """Start a finished run again: a new run of the same name on the same signal, with the old one as its cause.
+
+        Each call starts another one: after ``OutcomeUnknown`` look at ``of_signal`` before you call it again.
+        """
         record = run.record
         draft = self._draft(
             record.name,

@@ -12,17 +12,20 @@ from typing import Any
 from uuid import UUID
 
 from perdure.domain import limits
-from perdure.domain.canonical import check_json, json_bytes, refuse_secret_keys
+from perdure.domain.canonical import refuse_secret_keys
 from perdure.domain.change_keys import ReservedKeys
 from perdure.domain.change_values import (
     Entities,
+    checked_decision,
     checked_duration,
     checked_entities,
     checked_error,
     checked_json,
     checked_object,
     checked_retries,
+    checked_state,
     checked_text,
+    checked_ttl,
     checked_wait,
     refuse_above,
     refuse_other_step,
@@ -55,7 +58,6 @@ from perdure.domain.run import RunStatus, StepStatus, StepType, ToolCallStatus
 from perdure.domain.scope import Scope
 from perdure.errors import IllegalTransition, Invalid
 
-DECISIONS = frozenset({"APPROVE", "DENY"})
 _CHECKPOINT_TTL_S = 7 * 86_400.0
 _WAIT_S = 86_400.0
 
@@ -72,9 +74,7 @@ class Change:
         self.run = run
         self.operations: list[Operation] = []
         self.sequence: int | None = None
-        self.attempted = False
-        self.uncertain = False
-        self._ended = False
+        self.attempted = self.uncertain = self._ends_run = False
         self._new_id = new_id
         self._keys = ReservedKeys(run)
 
@@ -186,9 +186,8 @@ class Change:
         """End a WAIT step with ``APPROVE`` or ``DENY``; the audit trail keeps that the scope's actor decided it."""
         if step.step_type is not StepType.WAIT:
             raise Invalid(f"step {step.key!r} is a {step.step_type}, not a WAIT; only a WAIT is decided")
-        if decision not in DECISIONS:
-            raise Invalid(f"{decision!r} is not a decision; one of: {', '.join(sorted(DECISIONS))}")
-        result = {"decision": decision, "decided_by": self.scope.actor, **({"reason": reason} if reason else {})}
+        result = {"decision": checked_decision(decision), "decided_by": self.scope.actor}
+        result |= {"reason": reason} if reason else {}
         self.complete(step, output=result)
         self.audit("APPROVAL_DECIDED", resource_type="STEP", resource_id=step.id, context=result)
 
@@ -294,14 +293,9 @@ class Change:
 
     def checkpoint(self, state: Any, *, ttl_s: float = _CHECKPOINT_TTL_S) -> CheckpointRef:
         """Keep the run's state, so that another worker can go on from here. It expires after ``ttl_s`` seconds."""
-        if not ttl_s > 0:
-            raise Invalid(f"a checkpoint that lives {ttl_s} s; more than 0 is expected")
-        content = check_json(
-            state, what="a checkpoint", bytes_max=limits.CHECKPOINT_BYTES_MAX, limit="checkpoint_bytes_max"
-        )
-        ref = CheckpointRef(id=self._new_id())
-        size = len(json_bytes(content))
-        self._add(AddCheckpoint(ref=ref, event_id=self._new_id(), content=content, size_bytes=size, ttl_s=float(ttl_s)))
+        content, size = checked_state(state)
+        ref, ttl_s = CheckpointRef(id=self._new_id()), checked_ttl(ttl_s)
+        self._add(AddCheckpoint(ref=ref, event_id=self._new_id(), content=content, size_bytes=size, ttl_s=ttl_s))
         return ref
 
     def complete_run(self) -> None:
@@ -338,18 +332,18 @@ class Change:
         self._keys.hold()
         apply_endings(self.operations)
 
-    def _refuse_sent(self) -> None:
+    def _refuse_late(self, *, audit: bool = False) -> None:
         if self.attempted:
             raise IllegalTransition("this change was sent already; what is added now would be lost: begin another")
+        if self._ends_run and not audit:
+            raise IllegalTransition("this change ends the run; nothing is added after that")
 
     def _add(self, operation: Operation) -> None:
-        self._refuse_sent()
-        if self._ended and not isinstance(operation, AddAudit):
-            raise IllegalTransition("this change ends the run; nothing is added after that")
+        self._refuse_late(audit=isinstance(operation, AddAudit))
         refuse_other_run(operation, self.run.id)
         refuse_above("change_operations_max", limits.CHANGE_OPERATIONS_MAX, len(self.operations) + 1)
         self.operations.append(operation)
-        self._ended = self._ended or isinstance(operation, EndRun)
+        self._ends_run = self._ends_run or isinstance(operation, EndRun)
 
     def _new_step(self, name: str, kind: StepType, *, key: str | None) -> StepRef:
         check_name(name)
@@ -377,7 +371,7 @@ class Change:
     def _end_step(self, step: StepRef, status: StepStatus, data: Mapping[str, Any]) -> None:
         if step.status is not StepStatus.RUNNING:
             raise IllegalTransition(f"step {step.key!r} is {step.status} and cannot become {status}")
-        self._refuse_sent()
+        self._refuse_late()
         refuse_other_step(step, self.run.id)
         step.status = status
         step.ended_event_id = self._new_id()
@@ -401,7 +395,6 @@ class Change:
         return Ending(event_id=self._new_id(), status=ref.status, data=data)
 
     def _end_run(self, status: RunStatus, reason: str | None, error: Mapping[str, Any] | None) -> None:
-        if reason is not None:
-            checked_text(reason, "exit_reason_chars_max", limits.EXIT_REASON_CHARS_MAX)
+        checked_text(reason, "exit_reason_chars_max", limits.EXIT_REASON_CHARS_MAX)
         details = None if error is None else checked_object(error, "the error of a run")
         self._add(EndRun(event_id=self._new_id(), status=status, exit_reason=reason, error=details))

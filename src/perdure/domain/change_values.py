@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from perdure.domain import limits
-from perdure.domain.canonical import JsonObject, check_json, check_json_object
+from perdure.domain.canonical import JsonObject, JsonValue, check_json, check_json_object, json_bytes
 from perdure.domain.handles import StepRef
 from perdure.domain.ids import check_entity, check_text
 from perdure.errors import Invalid, LimitExceeded
@@ -72,6 +72,14 @@ def checked_wait(timeout_s: float) -> float:
         raise Invalid(f"a wait of {timeout_s} s; more than 0 is expected")
     refuse_above("step_wait_s_max", limits.STEP_WAIT_S_MAX, timeout_s)
     return float(timeout_s)
+
+
+def checked_state(state: Any) -> tuple[JsonValue, int]:
+    """A copy of a checkpoint's state, and its size in bytes: at most ``CHECKPOINT_BYTES_MAX``."""
+    content = check_json(
+        state, what="a checkpoint", bytes_max=limits.CHECKPOINT_BYTES_MAX, limit="checkpoint_bytes_max"
+    )
+    return content, len(json_bytes(content))
 
 
 def checked_ttl(ttl_s: float) -> float:

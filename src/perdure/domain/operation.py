@@ -134,6 +134,7 @@ def apply_endings(operations: Iterable[Operation]) -> None:
     for operation in operations:
         if isinstance(operation, EndStep) and isinstance(operation.ending.status, StepStatus):
             operation.ref.status = operation.ending.status
+            operation.ref.ended_event_id = operation.ending.event_id
             operation.ref.output = operation.ending.data.get("output_result")
         elif isinstance(operation, EndToolCall) and isinstance(operation.ending.status, ToolCallStatus):
             operation.ref.status = operation.ending.status
@@ -143,6 +144,7 @@ def undo_endings(operations: Iterable[Operation]) -> None:
     """Let those references say again what they said before, because the operations did not happen."""
     for operation in operations:
         if isinstance(operation, EndStep):
-            operation.ref.status, operation.ref.output = StepStatus.RUNNING, None
+            step = operation.ref
+            step.status, step.output, step.ended_event_id = StepStatus.RUNNING, None, None
         elif isinstance(operation, EndToolCall):
             operation.ref.status = ToolCallStatus.PENDING

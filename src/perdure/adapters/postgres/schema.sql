@@ -294,8 +294,8 @@ BEGIN
         WHERE tenant_id = p_tenant AND run_id = p_run AND status = 'PENDING' ORDER BY id FOR UPDATE
     LOOP
         v_event := perdure.uuid7();
-        UPDATE perdure.tool_calls SET status = 'FAILED', completed_at = p_now, error_details = v_error,
-            last_event_id = v_event WHERE tenant_id = p_tenant AND id = v_row.id;
+        UPDATE perdure.tool_calls SET status = 'FAILED', completed_at = greatest(p_now, called_at),
+            error_details = v_error, last_event_id = v_event WHERE tenant_id = p_tenant AND id = v_row.id;
         v_drafts := v_drafts || perdure.draft_event(v_event, 'TOOL_FAILED', 'TOOL_CALL', v_row.id,
             v_row.correlation_id, p_cause,
             jsonb_build_object('tool_call_id', v_row.id, 'step_id', v_row.step_id, 'run_id', p_run,
@@ -306,7 +306,7 @@ BEGIN
         WHERE tenant_id = p_tenant AND run_id = p_run AND status = 'RUNNING' ORDER BY step_index FOR UPDATE
     LOOP
         v_event := perdure.uuid7();
-        UPDATE perdure.steps SET status = 'SKIPPED', completed_at = p_now, last_event_id = v_event
+        UPDATE perdure.steps SET status = 'SKIPPED', completed_at = greatest(p_now, started_at), last_event_id = v_event
             WHERE tenant_id = p_tenant AND id = v_row.id;
         v_drafts := v_drafts || perdure.draft_event(v_event, 'STEP_SKIPPED', 'STEP', v_row.id,
             v_row.correlation_id, p_cause,
@@ -485,7 +485,7 @@ BEGIN
     v_data := CASE p_status
         WHEN 'COMPLETED' THEN jsonb_build_object('run_id', p_run, 'total_steps', v_run.total_steps,
             'failed_steps', v_run.failed_steps,
-            'duration_ms', round(extract(epoch FROM p_now - v_run.started_at) * 1000, 3))
+            'duration_ms', round(extract(epoch FROM greatest(p_now, v_run.started_at) - v_run.started_at) * 1000, 3))
         WHEN 'FAILED' THEN jsonb_build_object('run_id', p_run, 'exit_reason', p_reason,
             'error', coalesce(p_error, jsonb_build_object('code', p_reason)))
         ELSE jsonb_build_object('run_id', p_run, 'exit_reason', p_reason, 'requested_by', p_actor)
@@ -572,8 +572,9 @@ BEGIN
         v_data := p_events -> (v_end ->> 'ended')::integer -> 'data';
         UPDATE perdure.tool_calls SET status = v_end ->> 'status', completed_at = greatest(p_now, called_at),
             result = v_data -> 'result', error_details = v_data -> 'error_details',
-            execution_duration_ms = coalesce(round((v_end ->> 'duration_ms')::float8),
-                round(extract(epoch FROM greatest(p_now, called_at) - called_at) * 1000))::integer,
+            -- A call may have been PENDING for longer than an integer can count: 24.8 days.
+            execution_duration_ms = least(coalesce(round((v_end ->> 'duration_ms')::numeric),
+                round(extract(epoch FROM greatest(p_now, called_at) - called_at) * 1000)), 2147483647)::integer,
             cache_hit = coalesce((v_data ->> 'cache_hit')::boolean, false),
             last_event_id = (v_end ->> 'last_event_id')::uuid
             WHERE tenant_id = p_tenant AND id = (v_end ->> 'id')::uuid AND run_id = p_run AND status = 'PENDING';
@@ -615,6 +616,9 @@ BEGIN
     SELECT * INTO v_run FROM perdure.runs WHERE tenant_id = p_tenant AND id = p_run;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'no run %', p_run USING ERRCODE = 'PD010';
+    ELSIF v_run.completion_requested_at IS NOT NULL AND v_run.status = 'COMPLETED' THEN
+        RAISE EXCEPTION 'run % is COMPLETED, as it was asked to: a finished run takes nothing more', p_run
+            USING ERRCODE = 'PD014';
     ELSIF v_run.status <> 'RUNNING' THEN
         RAISE EXCEPTION 'run % is %: a finished run takes nothing more', p_run, v_run.status USING ERRCODE = 'PD012';
     ELSIF v_run.completion_requested_at IS NOT NULL THEN
@@ -926,7 +930,8 @@ BEGIN
                 WHERE call.tenant_id = p_tenant AND call.id = (event ->> 'aggregate_id')::uuid))
             WHEN event ? 'late_end' THEN (event -> 'data') || (
                 SELECT jsonb_build_object('step_index', step.step_index,
-                    'duration_ms', round(extract(epoch FROM p_now - step.started_at) * 1000, 3))
+                    'duration_ms',
+                    round(extract(epoch FROM greatest(p_now, step.started_at) - step.started_at) * 1000, 3))
                 FROM perdure.steps AS step
                 WHERE step.tenant_id = p_tenant AND step.id = (event ->> 'aggregate_id')::uuid)
             WHEN event ? 'late_call_end' THEN (event -> 'data') || (
@@ -1045,7 +1050,7 @@ BEGIN
             v_called ->> 'call_key', v_called ->> 'tool_name', v_called ->> 'tool_version', v_called -> 'tool_args',
             p_now - make_interval(secs => coalesce(v_duration_ms, 0) / 1000),
             CASE WHEN v_ended IS NOT NULL THEN p_now END, v_call ->> 'status', v_ended -> 'result',
-            v_ended -> 'error_details', round(v_duration_ms)::integer,
+            v_ended -> 'error_details', least(round(v_duration_ms), 2147483647)::integer,
             coalesce((v_ended ->> 'cache_hit')::boolean, false), v_call -> 'metadata',
             (p_change ->> 'correlation_id')::uuid, (v_call ->> 'cause')::uuid, p_change ->> 'actor',
             (v_call ->> 'last_event_id')::uuid);
@@ -1245,6 +1250,10 @@ DECLARE
     v_event uuid := perdure.uuid7();
     v_count integer;
 BEGIN
+    -- The run is locked before the entry, as everywhere; the delivery that follows counts the effect down again.
+    PERFORM FROM perdure.runs WHERE tenant_id = v_tenant AND id = (
+        SELECT entry.ordering_key FROM perdure.outbox_events AS entry
+        WHERE entry.tenant_id = v_tenant AND entry.id = (p_request ->> 'id')::uuid) FOR NO KEY UPDATE;
     SELECT * INTO v_entry FROM perdure.outbox_events
         WHERE tenant_id = v_tenant AND id = (p_request ->> 'id')::uuid FOR UPDATE;
     IF NOT FOUND THEN
@@ -1257,6 +1266,8 @@ BEGIN
         last_event_id = v_event WHERE tenant_id = v_tenant AND id = v_entry.id RETURNING * INTO v_entry;
     UPDATE perdure.effects SET status = 'PENDING', retry_count = 0, next_retry_at = NULL, last_event_id = v_event
         WHERE tenant_id = v_tenant AND id = v_entry.aggregate_id;
+    UPDATE perdure.runs SET open_effects = open_effects + 1
+        WHERE tenant_id = v_tenant AND id = v_entry.ordering_key;
     INSERT INTO perdure.audit_trail (tenant_id, id, action, resource_type, resource_id, actor, occurred_at, context,
         correlation_id)
     VALUES (v_tenant, perdure.uuid7(), 'OUTBOX_REQUEUED', 'OUTBOX', v_entry.id, p_request ->> 'actor', v_now,
@@ -1287,6 +1298,10 @@ BEGIN
         IF v_run.open_steps > 0 THEN
             RAISE EXCEPTION 'run % has % steps still RUNNING and cannot complete', p_run, v_run.open_steps
                 USING ERRCODE = 'PD020', HINT = 'Complete, fail or skip them in this change.';
+        END IF;
+        IF EXISTS (SELECT FROM perdure.tool_calls WHERE tenant_id = p_tenant AND run_id = p_run AND status = 'PENDING') THEN
+            RAISE EXCEPTION 'run % has tool calls still PENDING and cannot complete', p_run
+                USING ERRCODE = 'PD020', HINT = 'Record their results or errors in this change.';
         END IF;
         IF v_run.failed_steps > 0 AND EXISTS (
             SELECT FROM perdure.steps AS failed
@@ -1321,6 +1336,9 @@ DECLARE
 BEGIN
     RETURN perdure.write_change(p_tenant, p_change, p_now);
 EXCEPTION WHEN OTHERS THEN
+    IF sqlstate IN ('40001', '40P01') THEN
+        RAISE; -- not the fault of this change: the whole transaction is tried again
+    END IF;
     GET STACKED DIAGNOSTICS v_constraint = CONSTRAINT_NAME, v_hint = PG_EXCEPTION_HINT;
     RETURN jsonb_build_object('error', jsonb_build_object('sqlstate', sqlstate, 'message', sqlerrm,
         'constraint', v_constraint, 'hint', v_hint));
@@ -1381,7 +1399,8 @@ BEGIN
             total_checkpoints = run.total_checkpoints + (v_counts ->> 'checkpoints')::integer,
             locked_until = coalesce(p_now + make_interval(secs => (p_change ->> 'lease_s')::float8), run.locked_until)
             WHERE run.tenant_id = p_tenant AND run.id = v_run AND run.status = 'RUNNING'
-                AND run.completion_requested_at IS NULL
+                -- What only waits for its effects takes nothing more, but it can still be failed or cancelled.
+                AND (run.completion_requested_at IS NULL OR p_change -> 'run_end' ->> 'status' <> 'COMPLETED')
                 AND run.lock_token IS NOT DISTINCT FROM coalesce(v_lease, run.lock_token)
             RETURNING run.total_steps - (v_counts ->> 'steps')::integer,
                 run.total_effects - (v_counts ->> 'effects')::integer,
@@ -1455,7 +1474,7 @@ BEGIN
     SELECT jsonb_build_object('signal', to_jsonb(signal), 'run', (
             SELECT to_jsonb(run) FROM perdure.runs AS run
             WHERE run.tenant_id = p_tenant AND run.signal_id = signal.id
-            ORDER BY run.started_at DESC LIMIT 1))
+            ORDER BY run.started_at, run.id LIMIT 1))
         INTO v_recorded
         FROM perdure.signals AS signal
         WHERE signal.tenant_id = p_tenant AND CASE WHEN v_taken_up

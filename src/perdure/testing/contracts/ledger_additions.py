@@ -166,9 +166,9 @@ class AdditionsContract(LedgerContract):
             step = change.step("work")
         for recorded in (False, True):
             async with acme.change(run) as change:
-                call = change.tool_call(step, "ocr", args={"page": 1}, result=1)
+                call = change.tool_call(step, "ocr", key="page-1", args={"page": 1}, result=1)
             assert call.recorded is recorded
-        assert [row.call_index for row in (await story(acme, run)).tool_calls] == [0]
+        assert [(row.call_index, row.call_key) for row in (await story(acme, run)).tool_calls] == [(0, "page-1")]
 
     # --- effects ------------------------------------------------------------------------------------------------------
 

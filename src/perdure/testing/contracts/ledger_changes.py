@@ -171,14 +171,14 @@ class ChangesContract(LedgerContract):
         async with acme.change(run) as change:
             step = change.step("notify")
             change.effect(step, "SEND_EMAIL", MAIL, key="mail")
-            change.tool_call(step, "ocr", args={"page": 1}, result=1)
+            change.tool_call(step, "ocr", args={"page": 1}, result=1, key="ocr")
         before = await acme.events.last_number()
         with pytest.raises(KeyReused, match="effect 'mail'"):
             async with acme.change(run) as change:
                 change.effect(step, "SEND_EMAIL", {"to": "ceo@acme.test"}, key="mail")
         with pytest.raises(KeyReused, match="tool call 'ocr'"):
             async with acme.change(run) as change:
-                change.tool_call(step, "ocr", args={"page": 2}, result=1)
+                change.tool_call(step, "ocr", args={"page": 2}, result=1, key="ocr")
         assert await acme.events.last_number() == before
 
     async def test_sixty_four_tasks_add_steps_to_one_run_and_none_is_in_conflict(self, acme: Tenant) -> None:
