@@ -34,19 +34,23 @@ def main() -> None:
             "postgresql": server.binaries.version,
             "quick": settings.quick,
         }
-        rows = uvloop.run(_measure(server, settings, arguments.only))
-    print(table(rows))
-    _write(document(rows, machine=machine), arguments.json)
+        rows: list[Row] = []
+        try:
+            uvloop.run(_measure(server, settings, arguments.only, rows))
+        finally:
+            # What one part found is not lost because another one failed.
+            print(table(rows))
+            _write(document(rows, machine=machine), arguments.json)
 
 
-async def _measure(server: Server, settings: Settings, only: list[str]) -> list[Row]:
-    rows = [_disk(server, settings, "before")]
+async def _measure(server: Server, settings: Settings, only: list[str], rows: list[Row]) -> None:
+    """Add to ``rows`` what each part finds."""
+    rows.append(_disk(server, settings, "before"))
     for name, part in PARTS.items():
         if name in only:
             rows += await part(server, settings)
     rows.insert(1, _disk(server, settings, "after"))
     progress("done")
-    return rows
 
 
 def _disk(server: Server, settings: Settings, when: str) -> Row:

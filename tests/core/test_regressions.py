@@ -6,16 +6,19 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
 
+import perdure
 from perdure.core.commit_queue import CommitQueue
 from perdure.core.plane import Tenant
 from perdure.domain.handles import Run
 from perdure.domain.run import RunStatus, StepStatus
 from perdure.domain.scope import Scope
 from perdure.errors import IllegalTransition, Invalid, KeyReused, LimitExceeded
+from perdure.testing.faults import FaultProxy
 from tests.support.databases import Database
 from tests.support.stories import ACTOR, plane_on
 
@@ -140,6 +143,48 @@ async def test_a_step_of_a_transaction_that_was_rolled_back_is_not_done(acme: Te
     assert run.done("work") == {}
 
 
+async def test_a_joined_change_stands_whatever_the_caller_set_constraints_to(acme: Tenant, database: Database):
+    run = await begin(acme)
+    async with await psycopg.AsyncConnection.connect(database.dsn()) as connection:
+        await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        async with acme.change(run, connection=connection) as change:
+            change.step("work", output={})
+        await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    assert database.query("SELECT count(*) FROM perdure.steps") == [(1,)]
+
+
+async def test_a_transaction_that_has_failed_takes_no_change(acme: Tenant, database: Database):
+    run = await begin(acme)
+    async with await psycopg.AsyncConnection.connect(database.dsn()) as connection:
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            await connection.execute("SELECT 1/0")
+        with pytest.raises(Invalid, match="has failed"):
+            async with acme.change(run, connection=connection) as change:
+                change.step("work", output={})
+
+
+@pytest.mark.parametrize("lost", ["reply", "request"])
+async def test_a_rerun_whose_acknowledgement_was_lost_is_one_run(database: Database, lost: str):
+    async with FaultProxy("127.0.0.1", database.port) as proxy:
+        dsn = f"postgresql://perdure_app@127.0.0.1:{proxy.port}/{database.name}"
+        async with perdure.open(dsn, mode="lab", env="dev") as plane:
+            acme = plane.scope("t_acme", actor=ACTOR)
+            run = await begin(acme)
+            await acme.runs.complete(run)
+            found = acme.runs.get
+
+            async def get_and_lose(run_id: UUID) -> Run:
+                read = await found(run_id)
+                if run_id == run.id:
+                    (proxy.lose_reply if lost == "reply" else proxy.lose_request)()
+                return read
+
+            acme.runs.get = get_and_lose  # type: ignore[method-assign] # the network fails between read and write
+            again = await acme.runs.rerun(run, lease_s=60)
+            await acme.runs.extend(again)
+    assert database.query("SELECT count(*) FROM perdure.runs") == [(2,)]
+
+
 # --- ends -----------------------------------------------------------------------------------------------------------
 
 
@@ -208,6 +253,7 @@ async def test_a_signal_of_many_runs_gives_the_run_that_took_it_up(acme: Tenant)
     await acme.runs.rerun(first)
     again = await acme.runs.start("triage", signal=("billing", "1"), input={})
     assert again.id == first.id
+    assert (await acme.runs.start("triage", signal=first.signal_id)).id == first.id
 
 
 async def test_a_requeued_dead_letter_is_counted_as_open_until_it_is_delivered(acme: Tenant, database: Database):

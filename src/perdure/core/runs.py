@@ -69,8 +69,8 @@ class Runs(RunLists):
         ``signal`` is (channel, source id) with its body in ``input``, or a kept signal or its id. The same signal again
         gives the same run; another body raises ``KeyReused``. A declared ``signal_type`` is validated first: what does
         not fit is kept as a FAILED signal and raises ``Invalid``. ``continues`` starts a new run on the signal of a
-        finished one, which becomes its cause (another one each time, as ``rerun``). With ``lease_s`` the run is leased to
-        this worker at once; without, it belongs to whoever works on it, and ``claim`` hands it out.
+        finished one, which becomes its cause (another one each time, as ``rerun``). With ``lease_s`` the run is leased
+        to this worker at once; without, it belongs to whoever works on it, and ``claim`` hands it out.
         """
         draft = self._draft(
             name,
@@ -164,9 +164,9 @@ class Runs(RunLists):
                 result = await self._committer.send(rendered)
                 if "ok" in result:
                     return self._started(draft, signal.id, signal.correlation_id, result["at"])
-            runs = await self._reader.runs_of_signal(self._scope, signal.id, after=None, limit=limits.PAGE_SIZE_MAX)
+            runs = await self._reader.runs_of_signal(self._scope, signal.id, after=None, limit=1)
             if runs:
-                return await self._same_run(draft, runs[-1])
+                return await self._same_run(draft, runs[0])
             signal = await self._reader.get_signal(self._scope, signal.id)
             if signal.status is SignalStatus.FAILED:
                 break
@@ -189,7 +189,16 @@ class Runs(RunLists):
             take_up=False,
             new_id=self._environment.ids.new,
         )
-        result = await self._committer.send(rendered)
+        try:
+            result = await self._committer.send(rendered)
+        except OutcomeUnknown:
+            # The ids are in what was sent, so that sending it again never starts two runs.
+            try:
+                result = await self._committer.send(rendered)
+            except KeyReused:
+                run = await self.get(draft.id)
+                run.lease = _lease_of_draft(draft)
+                return run
         return self._started(draft, parent.signal_id, parent.correlation_id, result["at"])
 
     async def _same_run(self, draft: RunDraft, record: RunRecord) -> Run:
@@ -220,10 +229,7 @@ class Runs(RunLists):
             locked_by=draft.locked_by,
             last_event_id=draft.started_event_id,
         )
-        lease = None
-        if draft.lock_token is not None and draft.locked_by is not None and draft.lease_s is not None:
-            lease = RunLease(token=draft.lock_token, worker=draft.locked_by, lease_s=draft.lease_s)
-        return Run(record, lease=lease)
+        return Run(record, lease=_lease_of_draft(draft))
 
     def _draft(self, name: str, *, lease_s: float | None, **values: Any) -> RunDraft:
         if lease_s is not None:
@@ -312,6 +318,12 @@ def check_lease(lease_s: float) -> None:
     if not lease_s >= limits.LEASE_S_MIN:
         raise Invalid(f"a lease of {lease_s} s; at least {limits.LEASE_S_MIN} s is expected (lease_s_min)")
     refuse_above("lease_s_max", limits.LEASE_S_MAX, lease_s)
+
+
+def _lease_of_draft(draft: RunDraft) -> RunLease | None:
+    if draft.lock_token is None or draft.locked_by is None or draft.lease_s is None:
+        return None
+    return RunLease(token=draft.lock_token, worker=draft.locked_by, lease_s=draft.lease_s)
 
 
 def _lease_of(run: Run) -> RunLease:

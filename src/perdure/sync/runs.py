@@ -107,8 +107,8 @@ class Runs:
         ``signal`` is (channel, source id) with its body in ``input``, or a kept signal or its id. The same signal again
         gives the same run; another body raises ``KeyReused``. A declared ``signal_type`` is validated first: what does
         not fit is kept as a FAILED signal and raises ``Invalid``. ``continues`` starts a new run on the signal of a
-        finished one, which becomes its cause (another one each time, as ``rerun``). With ``lease_s`` the run is leased to
-        this worker at once; without, it belongs to whoever works on it, and ``claim`` hands it out.
+        finished one, which becomes its cause (another one each time, as ``rerun``). With ``lease_s`` the run is leased
+        to this worker at once; without, it belongs to whoever works on it, and ``claim`` hands it out.
         """
         return self._portal.call(
             self._async.start,

@@ -128,14 +128,16 @@ async def call_joined(connection: Connection, statement: LiteralString, paramete
     """
     if not isinstance(connection, psycopg.AsyncConnection):
         raise Invalid(f"connection= takes a psycopg AsyncConnection, not {type(connection).__name__}")
-    idle = connection.info.transaction_status == TransactionStatus.IDLE
-    if idle and connection.autocommit:
+    status = connection.info.transaction_status
+    if status == TransactionStatus.IDLE and connection.autocommit:
         raise Invalid("no transaction is open on this connection; begin one: async with connection.transaction():")
+    if status == TransactionStatus.INERROR:
+        raise Invalid("the transaction on this connection has failed and takes nothing more; roll it back first")
     try:
-        if idle:
-            # Out of autocommit mode the first statement begins the caller's transaction, and it has to be begun
-            # before the savepoint: psycopg would commit a block that finds none.
-            await connection.execute("SELECT 1")
+        # Two things at once. A caller's SET CONSTRAINTS ALL IMMEDIATE would have rows judged before the events that
+        # announce them are written. And out of autocommit mode the first statement begins the transaction, which has
+        # to be begun before the savepoint: psycopg would commit a block that finds none.
+        await connection.execute("SET CONSTRAINTS perdure.no_silent_mutation DEFERRED")
         async with connection.transaction():
             cursor = connection.cursor(row_factory=dict_row)
             await cursor.execute(statement, parameters)
