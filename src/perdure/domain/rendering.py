@@ -125,7 +125,7 @@ class _Rendering:
             "correlation_id": str(self.change.run.correlation_id),
             "actor": scope.actor,
             "source": scope.source,
-            "counts": self.counts,
+            "counts": {"failed": self.counts["failed"], "open": self.counts["open"]},
             "events": self.events,
             **self.rows,
         }

@@ -967,20 +967,13 @@ ALTER FUNCTION perdure.insert_references(p_tenant uuid, p_run uuid, p_change jso
 CREATE FUNCTION perdure.insert_run(p_tenant uuid, p_run jsonb, p_content jsonb, p_change jsonb, p_now timestamp with time zone) RETURNS integer
     LANGUAGE plpgsql
     AS $$
-DECLARE
-    v_counts jsonb := p_change -> 'counts';
 BEGIN
     INSERT INTO perdure.runs (tenant_id, id, signal_id, run_type, name, started_at, correlation_id, causation_id,
-        actor, source, orchestrator_version, metadata, total_steps, failed_steps, open_steps, total_effects,
-        open_effects, total_checkpoints, locked_by, locked_until, lock_token, last_event_id)
+        actor, source, orchestrator_version, metadata, locked_by, locked_until, lock_token, last_event_id)
     VALUES (p_tenant, (p_run ->> 'id')::uuid, (p_content ->> 'signal_id')::uuid, p_content ->> 'run_type',
         p_content ->> 'name', p_now, (p_change ->> 'correlation_id')::uuid,
         (p_content ->> 'parent_run_id')::uuid, p_change ->> 'actor', p_change ->> 'source',
-        p_content ->> 'orchestrator_version', coalesce(p_content -> 'metadata', '{}'),
-        coalesce((v_counts ->> 'steps')::integer, 0), coalesce((v_counts ->> 'failed')::integer, 0),
-        coalesce((v_counts ->> 'open')::integer, 0), coalesce((v_counts ->> 'effects')::integer, 0),
-        coalesce((v_counts ->> 'effects')::integer, 0), coalesce((v_counts ->> 'checkpoints')::integer, 0),
-        p_run ->> 'locked_by', p_now + make_interval(secs => (p_run ->> 'lease_s')::float8),
+        p_content ->> 'orchestrator_version', coalesce(p_content -> 'metadata', '{}'), p_run ->> 'locked_by', p_now + make_interval(secs => (p_run ->> 'lease_s')::float8),
         (p_run ->> 'lock_token')::uuid, (p_run ->> 'last_event_id')::uuid);
     RETURN 1;
 END
@@ -1390,21 +1383,21 @@ BEGIN
             v_events -> (p_change -> 'run' ->> 'started')::integer -> 'data', p_change, p_now);
     ELSIF v_run IS NOT NULL THEN
         UPDATE perdure.runs AS run SET version = run.version + 1,
-            total_steps = run.total_steps + (v_counts ->> 'steps')::integer,
+            total_steps = run.total_steps + coalesce(jsonb_array_length(p_change -> 'steps'), 0),
             failed_steps = run.failed_steps + (v_counts ->> 'failed')::integer,
             -- Below zero only when a step ends that has ended before, which end_steps says in better words.
             open_steps = greatest(run.open_steps + (v_counts ->> 'open')::integer, 0),
-            total_effects = run.total_effects + (v_counts ->> 'effects')::integer,
-            open_effects = run.open_effects + (v_counts ->> 'effects')::integer,
-            total_checkpoints = run.total_checkpoints + (v_counts ->> 'checkpoints')::integer,
+            total_effects = run.total_effects + coalesce(jsonb_array_length(p_change -> 'effects'), 0),
+            open_effects = run.open_effects + coalesce(jsonb_array_length(p_change -> 'effects'), 0),
+            total_checkpoints = run.total_checkpoints + coalesce(jsonb_array_length(p_change -> 'checkpoints'), 0),
             locked_until = coalesce(p_now + make_interval(secs => (p_change ->> 'lease_s')::float8), run.locked_until)
             WHERE run.tenant_id = p_tenant AND run.id = v_run AND run.status = 'RUNNING'
                 -- What only waits for its effects takes nothing more, but it can still be failed or cancelled.
                 AND (run.completion_requested_at IS NULL OR p_change -> 'run_end' ->> 'status' <> 'COMPLETED')
                 AND run.lock_token IS NOT DISTINCT FROM coalesce(v_lease, run.lock_token)
-            RETURNING run.total_steps - (v_counts ->> 'steps')::integer,
-                run.total_effects - (v_counts ->> 'effects')::integer,
-                run.total_checkpoints - (v_counts ->> 'checkpoints')::integer
+            RETURNING run.total_steps - coalesce(jsonb_array_length(p_change -> 'steps'), 0),
+                run.total_effects - coalesce(jsonb_array_length(p_change -> 'effects'), 0),
+                run.total_checkpoints - coalesce(jsonb_array_length(p_change -> 'checkpoints'), 0)
             INTO v_step_base, v_effect_base, v_checkpoint_base;
         IF NOT FOUND THEN
             PERFORM perdure.explain_closed_run(p_tenant, v_run);

@@ -109,20 +109,13 @@ CREATE FUNCTION perdure.insert_run(
 ) RETURNS integer
     LANGUAGE plpgsql
     AS $$
-DECLARE
-    v_counts jsonb := p_change -> 'counts';
 BEGIN
     INSERT INTO perdure.runs (tenant_id, id, signal_id, run_type, name, started_at, correlation_id, causation_id,
-        actor, source, orchestrator_version, metadata, total_steps, failed_steps, open_steps, total_effects,
-        open_effects, total_checkpoints, locked_by, locked_until, lock_token, last_event_id)
+        actor, source, orchestrator_version, metadata, locked_by, locked_until, lock_token, last_event_id)
     VALUES (p_tenant, (p_run ->> 'id')::uuid, (p_content ->> 'signal_id')::uuid, p_content ->> 'run_type',
         p_content ->> 'name', p_now, (p_change ->> 'correlation_id')::uuid,
         (p_content ->> 'parent_run_id')::uuid, p_change ->> 'actor', p_change ->> 'source',
-        p_content ->> 'orchestrator_version', coalesce(p_content -> 'metadata', '{}'),
-        coalesce((v_counts ->> 'steps')::integer, 0), coalesce((v_counts ->> 'failed')::integer, 0),
-        coalesce((v_counts ->> 'open')::integer, 0), coalesce((v_counts ->> 'effects')::integer, 0),
-        coalesce((v_counts ->> 'effects')::integer, 0), coalesce((v_counts ->> 'checkpoints')::integer, 0),
-        p_run ->> 'locked_by', p_now + make_interval(secs => (p_run ->> 'lease_s')::float8),
+        p_content ->> 'orchestrator_version', coalesce(p_content -> 'metadata', '{}'), p_run ->> 'locked_by', p_now + make_interval(secs => (p_run ->> 'lease_s')::float8),
         (p_run ->> 'lock_token')::uuid, (p_run ->> 'last_event_id')::uuid);
     RETURN 1;
 END

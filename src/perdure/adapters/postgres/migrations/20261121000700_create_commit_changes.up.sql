@@ -79,21 +79,21 @@ BEGIN
             v_events -> (p_change -> 'run' ->> 'started')::integer -> 'data', p_change, p_now);
     ELSIF v_run IS NOT NULL THEN
         UPDATE perdure.runs AS run SET version = run.version + 1,
-            total_steps = run.total_steps + (v_counts ->> 'steps')::integer,
+            total_steps = run.total_steps + coalesce(jsonb_array_length(p_change -> 'steps'), 0),
             failed_steps = run.failed_steps + (v_counts ->> 'failed')::integer,
             -- Below zero only when a step ends that has ended before, which end_steps says in better words.
             open_steps = greatest(run.open_steps + (v_counts ->> 'open')::integer, 0),
-            total_effects = run.total_effects + (v_counts ->> 'effects')::integer,
-            open_effects = run.open_effects + (v_counts ->> 'effects')::integer,
-            total_checkpoints = run.total_checkpoints + (v_counts ->> 'checkpoints')::integer,
+            total_effects = run.total_effects + coalesce(jsonb_array_length(p_change -> 'effects'), 0),
+            open_effects = run.open_effects + coalesce(jsonb_array_length(p_change -> 'effects'), 0),
+            total_checkpoints = run.total_checkpoints + coalesce(jsonb_array_length(p_change -> 'checkpoints'), 0),
             locked_until = coalesce(p_now + make_interval(secs => (p_change ->> 'lease_s')::float8), run.locked_until)
             WHERE run.tenant_id = p_tenant AND run.id = v_run AND run.status = 'RUNNING'
                 -- What only waits for its effects takes nothing more, but it can still be failed or cancelled.
                 AND (run.completion_requested_at IS NULL OR p_change -> 'run_end' ->> 'status' <> 'COMPLETED')
                 AND run.lock_token IS NOT DISTINCT FROM coalesce(v_lease, run.lock_token)
-            RETURNING run.total_steps - (v_counts ->> 'steps')::integer,
-                run.total_effects - (v_counts ->> 'effects')::integer,
-                run.total_checkpoints - (v_counts ->> 'checkpoints')::integer
+            RETURNING run.total_steps - coalesce(jsonb_array_length(p_change -> 'steps'), 0),
+                run.total_effects - coalesce(jsonb_array_length(p_change -> 'effects'), 0),
+                run.total_checkpoints - coalesce(jsonb_array_length(p_change -> 'checkpoints'), 0)
             INTO v_step_base, v_effect_base, v_checkpoint_base;
         IF NOT FOUND THEN
             PERFORM perdure.explain_closed_run(p_tenant, v_run);
