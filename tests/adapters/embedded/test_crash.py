@@ -112,7 +112,7 @@ async def test_a_starter_killed_at_any_moment_leaves_nothing_that_hinders(
     await embedded.leave(server)
     assert embedded.status(config).state is ClusterState.STOPPED
     left = {path.name for path in config.data_dir.iterdir()}
-    assert left == {"lock", "pg", "pg.log", "pgpass", "prepared.json", "server.lock", "users"}
+    assert left == {".gitignore", "lock", "pg", "pg.log", "pgpass", "prepared.json", "server.lock", "users"}
     await until(lambda: not servers_of(config))
 
 
