@@ -42,7 +42,7 @@ contracts: setup ## Every contract on every backend, ending with the kind x back
 	@$(PYTEST) -q -n $(WORKERS) --dist loadfile --contracts-table tests/contracts
 
 bench: setup ## Measure against a bare INSERT on this machine; prints a table and JSON
-	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench $(ARGS)
 
 soak: setup ## The full forms of the fault and simulation sweeps; takes its time
 	@tools/engines

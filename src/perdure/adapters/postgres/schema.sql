@@ -11,7 +11,7 @@ CREATE SCHEMA perdure;
 ALTER SCHEMA perdure OWNER TO perdure_owner;
 
 CREATE DOMAIN perdure.actor AS character varying(100)
-	CONSTRAINT ck_actor CHECK (((VALUE)::text ~ '^(agent|user|system|external):[A-Za-z0-9._@:/-]+$'::text));
+	CONSTRAINT ck_actor CHECK (((((VALUE)::text ~~ 'agent:_%'::text) OR ((VALUE)::text ~~ 'user:_%'::text) OR ((VALUE)::text ~~ 'system:_%'::text) OR ((VALUE)::text ~~ 'external:_%'::text)) AND (translate((VALUE)::text, 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._@:/-'::text, ''::text) = ''::text)));
 
 ALTER DOMAIN perdure.actor OWNER TO perdure_owner;
 
@@ -26,12 +26,12 @@ CREATE DOMAIN perdure.effect_status AS character varying(20)
 ALTER DOMAIN perdure.effect_status OWNER TO perdure_owner;
 
 CREATE DOMAIN perdure.effect_type AS character varying(50)
-	CONSTRAINT ck_effect_type CHECK (((VALUE)::text ~ '^[A-Z][A-Z0-9_]{1,49}$'::text));
+	CONSTRAINT ck_effect_type CHECK ((((VALUE)::text ~~ '__%'::text) AND (translate("left"((VALUE)::text, 1), 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'::text, ''::text) = ''::text) AND (translate((VALUE)::text, 'ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_'::text, ''::text) = ''::text)));
 
 ALTER DOMAIN perdure.effect_type OWNER TO perdure_owner;
 
 CREATE DOMAIN perdure.event_source AS character varying(150)
-	CONSTRAINT ck_event_source CHECK (((VALUE)::text ~ '^(esi|api|webhook|scheduler|manual):[A-Za-z0-9._@:/-]+$'::text));
+	CONSTRAINT ck_event_source CHECK (((((VALUE)::text ~~ 'esi:_%'::text) OR ((VALUE)::text ~~ 'api:_%'::text) OR ((VALUE)::text ~~ 'webhook:_%'::text) OR ((VALUE)::text ~~ 'scheduler:_%'::text) OR ((VALUE)::text ~~ 'manual:_%'::text)) AND (translate((VALUE)::text, 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._@:/-'::text, ''::text) = ''::text)));
 
 ALTER DOMAIN perdure.event_source OWNER TO perdure_owner;
 

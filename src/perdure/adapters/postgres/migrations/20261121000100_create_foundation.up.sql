@@ -21,10 +21,16 @@ VALUES (current_setting('perdure.mode'), current_setting('perdure.env'), '6f0c3c
 -- Value sets and grammars are domains: one definition for every column that uses it, and checked only when that column
 -- is written. A table CHECK is parsed anew by every statement that touches the table, whatever it writes; on the commit
 -- path that was a quarter of the server's time (measured).
-CREATE DOMAIN perdure.actor AS varchar(100)
-    CONSTRAINT ck_actor CHECK (VALUE ~ '^(agent|user|system|external):[A-Za-z0-9._@:/-]+$');
-CREATE DOMAIN perdure.event_source AS varchar(150)
-    CONSTRAINT ck_event_source CHECK (VALUE ~ '^(esi|api|webhook|scheduler|manual):[A-Za-z0-9._@:/-]+$');
+--
+-- The grammars that stand on every row and event are spelled with LIKE and translate, which cost a tenth of a regular
+-- expression: a prefix from a list, then only letters, digits and . _ @ : / -
+CREATE DOMAIN perdure.actor AS varchar(100) CONSTRAINT ck_actor CHECK (
+    (VALUE LIKE 'agent:_%' OR VALUE LIKE 'user:_%' OR VALUE LIKE 'system:_%' OR VALUE LIKE 'external:_%')
+    AND translate(VALUE, 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._@:/-', '') = '');
+CREATE DOMAIN perdure.event_source AS varchar(150) CONSTRAINT ck_event_source CHECK (
+    (VALUE LIKE 'esi:_%' OR VALUE LIKE 'api:_%' OR VALUE LIKE 'webhook:_%' OR VALUE LIKE 'scheduler:_%'
+        OR VALUE LIKE 'manual:_%')
+    AND translate(VALUE, 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._@:/-', '') = '');
 CREATE DOMAIN perdure.name AS varchar(200) CONSTRAINT ck_name CHECK (VALUE <> '');
 CREATE DOMAIN perdure.sha256_hex AS varchar(64) CONSTRAINT ck_sha256_hex CHECK (VALUE ~ '^[0-9a-f]{64}$');
 CREATE DOMAIN perdure.signal_type AS varchar(50) CONSTRAINT ck_signal_type CHECK (VALUE IN
@@ -33,7 +39,9 @@ CREATE DOMAIN perdure.run_type AS varchar(50) CONSTRAINT ck_run_type CHECK (VALU
     ('SIGNAL_PROCESSING', 'SCHEDULED_TASK', 'HUMAN_TRIGGERED', 'CONTINUATION'));
 CREATE DOMAIN perdure.step_type AS varchar(50) CONSTRAINT ck_step_type CHECK (VALUE IN
     ('DECISION', 'SPECIALIST_CALL', 'TOOL_SEQUENCE', 'EFFECT_REQUEST', 'CHECKPOINT', 'WAIT'));
-CREATE DOMAIN perdure.effect_type AS varchar(50) CONSTRAINT ck_effect_type CHECK (VALUE ~ '^[A-Z][A-Z0-9_]{1,49}$');
+CREATE DOMAIN perdure.effect_type AS varchar(50) CONSTRAINT ck_effect_type CHECK (
+    VALUE LIKE '__%' AND translate(left(VALUE, 1), 'ABCDEFGHIJKLMNOPQRSTUVWXYZ', '') = ''
+    AND translate(VALUE, 'ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_', '') = '');
 CREATE DOMAIN perdure.aggregate_type AS varchar(50) CONSTRAINT ck_aggregate_type CHECK (VALUE IN
     ('SIGNAL', 'RUN', 'STEP', 'EFFECT', 'TOOL_CALL'));
 CREATE DOMAIN perdure.event_type AS varchar(100) CONSTRAINT ck_event_type CHECK (VALUE IN (
