@@ -9,7 +9,8 @@ from uuid import UUID
 import pytest
 
 from perdure.domain.change import Change
-from perdure.domain.handles import Run, StepRef
+from perdure.domain.handles import Run, StepRef, free_key
+from perdure.domain.ids import default_key
 from perdure.domain.records import RunRecord
 from perdure.domain.run import RunStatus, RunType, StepStatus
 from perdure.domain.scope import make_scope
@@ -100,3 +101,11 @@ def test_a_step_started_and_ended_in_one_change_is_one_operation(new_id: Numbers
 
     assert len(change) == 1
     assert step.status is StepStatus.COMPLETED
+
+
+def test_default_keys_count_on_without_a_gap_however_many_there_are():
+    taken: set[str] = set()
+    for occurrence in range(1, 300):
+        key = free_key("work", taken=taken)
+        assert key == default_key("work", occurrence=occurrence)
+        taken.add(key)
