@@ -12,7 +12,6 @@ from typing import Any
 from uuid import UUID
 
 from perdure.domain import limits
-from perdure.domain.canonical import refuse_secret_keys
 from perdure.domain.change_keys import ReservedKeys
 from perdure.domain.change_values import (
     Entities,
@@ -33,7 +32,6 @@ from perdure.domain.change_values import (
 from perdure.domain.handles import CheckpointRef, EffectRef, Run, StepRef, ToolCallRef
 from perdure.domain.ids import (
     check_action,
-    check_effect_type,
     check_name,
     check_resource_type,
     effect_idempotency_key,
@@ -265,11 +263,9 @@ class Change:
         first attempt had requested. Effects of a run are delivered in the order they were requested unless
         ``independent``. Secrets are refused in ``spec``: pass ``secret_ref``.
         """
-        check_effect_type(effect_type)
+        content = check_effect_spec(effect_type, spec=spec)
         local = self._keys.of_effect(step, effect_type, key=key)
         full = effect_idempotency_key(self.run.id, step_key=step.key, effect_key=local)
-        content = check_effect_spec(effect_type, spec=spec) | {"idempotency_key": full}
-        refuse_secret_keys(content, what=f"the specification of {effect_type}")
         retries = checked_retries(policy_for(effect_type).max_retries if max_retries is None else max_retries)
         ref = EffectRef(
             id=self._new_id(),
@@ -283,7 +279,7 @@ class Change:
             AddEffect(
                 ref=ref,
                 event_id=self._new_id(),
-                spec=checked_object(content, f"the specification of {effect_type}"),
+                spec=content | {"idempotency_key": full},
                 max_retries=retries,
                 independent=independent,
                 metadata=checked_json(metadata, "the metadata of an effect"),
