@@ -266,6 +266,8 @@ class Change:
         content = check_effect_spec(effect_type, spec=spec)
         local = self._keys.of_effect(step, effect_type, key=key)
         full = effect_idempotency_key(self.run.id, step_key=step.key, effect_key=local)
+        content["idempotency_key"] = full
+        refuse_above("payload_bytes_max", limits.PAYLOAD_BYTES_MAX, len(json_bytes(content)))
         retries = checked_retries(policy_for(effect_type).max_retries if max_retries is None else max_retries)
         ref = EffectRef(
             id=self._new_id(),
@@ -279,7 +281,7 @@ class Change:
             AddEffect(
                 ref=ref,
                 event_id=self._new_id(),
-                spec=content | {"idempotency_key": full},
+                spec=content,
                 max_retries=retries,
                 independent=independent,
                 metadata=checked_json(metadata, "the metadata of an effect"),
