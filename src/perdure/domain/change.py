@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from perdure.domain import limits
+from perdure.domain.canonical import json_bytes
 from perdure.domain.change_keys import ReservedKeys
 from perdure.domain.change_values import (
     Entities,
