@@ -102,7 +102,7 @@ PLANTED: list[tuple[Rule, str]] = [
     (tidy.banned_file_name, "tests/core/test_misc.py"),
     (tidy.banned_texts, "# TO" + "DO: later\n"),
     (tidy.banned_texts, "x = 1  # FIX" + "ME\n"),
-    (tidy.banned_texts, "--index-url https://py" + "pi.org/simple\n"),
+    (tidy.banned_texts, "--index" + "-url https://py" + "pi.org/simple\n"),
     (tidy.banned_texts, "https://files.python" + "hosted.org/packages/x.whl\n"),
     (tidy.banned_texts, "see /wo" + "rk/main/README.md\n"),
     (tidy.banned_texts, "see .." + "/shared/x.md\n"),
