@@ -53,7 +53,7 @@ def make_config(
     if dsn is not None and (mode is None or env is None):
         raise Invalid(
             "a plane on a database of your own is opened with its mode and env, as in "
-            'perdure.open("postgresql://...", mode="saas", env="prod")'
+            'perdure.open("postgresql://...", mode="saas", env="prod"); on the command line: --mode saas --env prod'
         )
     if connections_max < 1:
         raise Invalid(f"connections_max is {connections_max}; at least 1 is expected")
