@@ -6,7 +6,6 @@ The planner takes every tenant for one with a single row then, and a wrong index
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass
 
 import pytest
@@ -44,8 +43,8 @@ def forget_statistics(database: Database) -> None:
         database.query(f"ALTER TABLE perdure.{name} SET (autovacuum_enabled = false)")
 
 
-async def work(database: Database, *, changes: int, connections: int, batch: int) -> float:
-    """Commit so many changes of one tenant and return how many a second; its sessions report when they end."""
+async def work(database: Database, *, changes: int, connections: int, batch: int) -> None:
+    """Commit so many changes of one tenant; its sessions report what they read when they end."""
     async with perdure.open(
         database.dsn("app"), mode="lab", env="dev", coalesce=False, connections_max=connections
     ) as plane:
@@ -60,22 +59,19 @@ async def work(database: Database, *, changes: int, connections: int, batch: int
                         change.tool_call(step, "ocr", result=1)
                         change.effect(step, "SEND_EMAIL", MAIL)
 
-        began = time.monotonic()
         await asyncio.gather(*(write(run, changes // connections) for run in runs))
-        return changes / (time.monotonic() - began)
 
 
-async def assert_flat(database: Database, *, batches: int, changes: int, connections: int) -> list[float]:
+async def assert_flat(database: Database, *, batches: int, changes: int, connections: int) -> None:
     forget_statistics(database)
-    rates, before = [], Reads.now(database)
+    before = Reads.now(database)
     for batch in range(batches):
-        rates.append(await work(database, changes=changes, connections=connections, batch=batch))
+        await work(database, changes=changes, connections=connections, batch=batch)
         after = Reads.now(database)
         assert after.sequential_of_events == before.sequential_of_events, batch
         assert (after.index_entries - before.index_entries) / changes < READ_PER_CHANGE_MAX, batch
         before = after
     assert before.analysed == 0
-    return rates
 
 
 @engines(*DIRECT)
@@ -87,6 +83,6 @@ async def test_a_change_reads_as_little_late_in_a_history_as_early(database: Dat
 @pytest.mark.soak
 @engines(*DIRECT)
 @pytest.mark.parametrize("connections", [1, 8])
-async def test_twenty_thousand_changes_of_one_tenant_do_not_slow_down(database: Database, connections: int) -> None:
-    rates = await assert_flat(database, batches=20, changes=1_000, connections=connections)
-    assert rates[-1] >= 0.8 * rates[1]
+async def test_the_last_of_twenty_thousand_changes_reads_as_little(database: Database, connections: int) -> None:
+    # The rates themselves are a row of `make bench`: a test asserts what is read, never how long it took.
+    await assert_flat(database, batches=20, changes=1_000, connections=connections)
