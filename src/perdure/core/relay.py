@@ -136,7 +136,8 @@ class Relay:
             self._wake.clear()
             claimed = await self._patiently(self.tick)
             if not self._deliveries:
-                if not claimed:
+                # What ended during the look may have made the next of its run due after that was looked for.
+                if not claimed and not self._wake.is_set():
                     break
             elif not claimed or not self._deliveries.free:
                 await self._wake.wait()
