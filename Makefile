@@ -63,4 +63,4 @@ UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --
 
 lock: setup ## Pin the newest allowed versions of everything again
 	@$(UV_COMPILE) --upgrade --output-file requirements.txt
-	@$(UV_COMPILE) --upgrade --constraint requirements.txt requirements-dev.in --output-file requirements-dev.txt
+	@$(UV_COMPILE) --upgrade --all-extras --constraint requirements.txt requirements-dev.in --output-file requirements-dev.txt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent
 FAST_FOLDERS = (ROOT / "tests" / "architecture", ROOT / "tests" / "domain")
+CONTRACTS_JSON = ROOT / "build" / "contracts.json"
 CONTRACT_TEST = re.compile(r"^tests/contracts/test_(?P<backend>\w+)\.py::Test(?P<kind>\w+?)(?:On\w+)?::")
 
 
@@ -31,14 +33,48 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Print how each kind fared on each backend, from the reports alone, so that it works under xdist too."""
     if not config.getoption("--contracts-table"):
         return
-    cells: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    results = Results()
     for outcome in ("passed", "failed", "error", "skipped"):
         for report in terminalreporter.getreports(outcome):
-            if match := CONTRACT_TEST.match(report.nodeid):
-                cells[match["kind"], match["backend"]][outcome] += 1
+            results.add(report, "failed" if outcome == "error" else outcome)
     terminalreporter.section("contracts: kind x backend")
-    for line in contract_table(cells):
+    for line in contract_table(results.cells):
         terminalreporter.write_line(line)
+    terminalreporter.write_line("")
+    for backend, (engine, emulator) in sorted(results.engines.items()):
+        terminalreporter.write_line(f"{backend}: {engine}{' (an emulator)' if emulator else ''}")
+    CONTRACTS_JSON.parent.mkdir(exist_ok=True)
+    CONTRACTS_JSON.write_text(json.dumps(contract_report(results), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    terminalreporter.write_line(f"written to {CONTRACTS_JSON.relative_to(ROOT)}")
+
+
+class Results:
+    """How each kind fared on each backend, and what each backend was."""
+
+    def __init__(self) -> None:
+        self.cells: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+        self.engines: dict[str, tuple[str, bool]] = {}
+
+    def add(self, report: pytest.TestReport, outcome: str) -> None:
+        """Count a report, if it is one of a contract test."""
+        match = CONTRACT_TEST.match(report.nodeid)
+        if match is None:
+            return
+        backend = match["backend"]
+        self.cells[match["kind"].lower(), backend][outcome] += 1
+        said = dict(report.user_properties)
+        if "engine" in said:
+            self.engines[backend] = (str(said["engine"]), bool(said["emulator"]))
+
+
+def contract_report(results: Results) -> dict[str, dict[str, dict[str, object]]]:
+    """The table for machines: ``{kind: {backend: {passed, failed, skipped, engine, emulator}}}``."""
+    report: defaultdict[str, dict[str, dict[str, object]]] = defaultdict(dict)
+    for (kind, backend), count in results.cells.items():
+        engine, emulator = results.engines.get(backend, ("unknown", False))
+        counts: dict[str, object] = {outcome: count[outcome] for outcome in ("passed", "failed", "skipped")}
+        report[kind][backend] = {**counts, "engine": engine, "emulator": emulator}
+    return dict(report)
 
 
 def contract_table(cells: dict[tuple[str, str], Counter[str]]) -> list[str]:

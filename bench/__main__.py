@@ -12,13 +12,19 @@ from typing import Any
 
 import uvloop
 
-from bench import commits, deliveries, disk, fresh, story
+from bench import commits, deliveries, disk, fresh, stores, story
 from bench.report import Row, document, progress, table
 from bench.rounds import percentile
 from bench.server import Server
 from bench.settings import FULL, QUICK, Settings
 
-PARTS = {"commits": commits.measure, "fresh": fresh.measure, "outbox": deliveries.measure, "trace": story.measure}
+PARTS = {
+    "commits": commits.measure,
+    "fresh": fresh.measure,
+    "outbox": deliveries.measure,
+    "trace": story.measure,
+    "stores": stores.measure,
+}
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 _BEGAN: Final = time.perf_counter()
 
-Quantity = Literal["p99_ms", "p95_ms", "latency_a", "latency_b", "rate_a", "rate_one", "rate_early", "scans"]
+Quantity = Literal["p99_ms", "p95_ms", "latency_a", "latency_b", "rate_a", "rate_one", "rate_early", "growth", "scans"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,8 @@ class Row:
 
     Times are in milliseconds and vary with the machine; the ratios are what is compared. ``latency_a`` and
     ``latency_b``: p50 by that of the floor; ``rate_a``: operations a second by those of floor A with as many workers;
-    ``rate_one``: by its own with one worker; ``rate_early``: by its own when the tables were nearly empty.
+    ``rate_one``: by its own with one worker; ``rate_early``: by its own when the tables were nearly empty; ``growth``:
+    p50 by that of the same operation on something empty.
     """
 
     section: str
@@ -44,6 +45,7 @@ class Row:
     rate_a: float | None = None
     rate_one: float | None = None
     rate_early: float | None = None
+    growth: float | None = None
     scans: int | None = None
     targets: tuple[Target, ...] = field(default=())
 
@@ -70,6 +72,7 @@ _SHORT: Final[dict[str, str]] = {
     "rate_a": "rate/A",
     "rate_one": "rate/1",
     "rate_early": "late/early",
+    "growth": "time/empty",
     "scans": "seq scans",
 }
 _WHAT_WIDTH: Final = 46

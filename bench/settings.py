@@ -20,6 +20,9 @@ class Settings:
     deliveries: int
     story_events: int
     story_traces: int
+    store_rounds: int
+    store_count: int
+    store_histories: tuple[int, ...]
 
 
 FULL = Settings(
@@ -34,6 +37,9 @@ FULL = Settings(
     deliveries=1_000,
     story_events=1_000_000,
     story_traces=200,
+    store_rounds=20,
+    store_count=25,
+    store_histories=(10, 1_000, 10_000),
 )
 
 QUICK = Settings(
@@ -48,4 +54,7 @@ QUICK = Settings(
     deliveries=100,
     story_events=50_000,
     story_traces=30,
+    store_rounds=5,
+    store_count=10,
+    store_histories=(10, 1_000),
 )

@@ -1,4 +1,4 @@
-"""Writes the parts of the documentation that repeat the code: events, status machines, limits, errors, commands.
+"""Writes the parts of the documentation that repeat the code: calls, events, status machines, limits, errors, commands.
 
 python tools/generate_docs.py            write them
 python tools/generate_docs.py --check    fail if one is not what it would write
@@ -13,27 +13,50 @@ import ast
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 import typer.main
 
 from perdure import errors
 from perdure.adapters.postgres.errors import _OWN, _OWN_CODES
+from perdure.adapters.postgres.session import Session
+from perdure.compose.backends import Lent, backend_specs
+from perdure.core import (
+    backends,
+    blackboards,
+    copying,
+    fanout,
+    memory,
+    route_upkeep,
+    routing,
+    stores,
+    streams,
+)
+from perdure.core.blackboards import Blackboards
+from perdure.core.memory import Memory
 from perdure.core.plane import Plane, Tenant
 from perdure.core.reading import Events
+from perdure.core.routes import Routes
 from perdure.core.runs import Runs
 from perdure.core.signals import Signals
+from perdure.core.streams import Streams
+from perdure.core.tables import Tables
 from perdure.core.tenant_outbox import TenantOutbox
 from perdure.core.tenants import Tenants
-from perdure.domain import limits
+from perdure.domain import container, limits, log, route, stream, versioned
+from perdure.domain import memory as messages
 from perdure.domain.change import Change
 from perdure.domain.event import EVENT_CONTRACTS
 from perdure.domain.run import START, STATUSES, TRANSITIONS, is_terminal
 
+Facades = Mapping[str, type]
+
 # How the objects are called in the pages.
-FACADES: dict[str, type] = {
+FACADES: Facades = {
     "plane.": Plane,
     "plane.tenants.": Tenants,
     "acme.": Tenant,
@@ -43,6 +66,47 @@ FACADES: dict[str, type] = {
     "acme.outbox.": TenantOutbox,
     "change.": Change,
 }
+
+STREAMS: Facades = {"acme.streams.": Streams}
+TABLES: Facades = {"acme.tables.": Tables}
+MEMORY: Facades = {"acme.memory.": Memory, "acme.memory.boards.": Blackboards}
+ROUTES: Facades = {"acme.routes.": Routes}
+
+# What an asynchronous iteration gives, where it is no event.
+EACH = {"acme.memory.": "item", "acme.memory.boards.": "board"}
+
+# Where the limits of a routed kind stand; those of other kinds in the same module are left out.
+Limits = Sequence[tuple[ModuleType, str]]
+_LOG = "APPEND_ENTRIES_MAX APPEND_BYTES_MAX ENTRY_BYTES_MAX ENTRY_ID_BYTES_MAX READ_ENTRIES_MAX READ_BYTES_MAX"
+_ROWS = "KEY_BYTES_MAX VALUE_BYTES_MAX ROW_WRITES_MAX ROW_WRITES_BYTES_MAX ROWS_GET_MAX ROWS_PAGE_MAX"
+STREAM_LIMITS: Limits = (
+    (container, "STREAM_CHARS_MAX PART_CHARS_MAX"),
+    (stream, "EVENT_TYPE_CHARS_MAX SAMPLE_EVERY_DEFAULT"),
+    (log, f"{_LOG} SEQUENCE_MAX"),
+    (streams, "SAMPLERS_MAX"),
+    (fanout, "PASSING_EVENTS_MAX"),
+)
+TABLE_LIMITS: Limits = (
+    (versioned, f"TABLE_CHARS_MAX {_ROWS} ROWS_PAGE_BYTES_MAX"),
+    (log, "TTL_S_MAX"),
+    (limits, "JSON_DEPTH_MAX EXACT_DIGITS_MAX"),
+)
+MEMORY_LIMITS: Limits = (
+    (container, "PART_CHARS_MAX"),
+    (messages, "ROLE_CHARS_MAX PATCH_DEPTH_MAX"),
+    (log, f"{_LOG} TTL_S_MAX"),
+    (memory, "ATTRIBUTES_BYTES_MAX"),
+    (versioned, _ROWS),
+    (blackboards, "PATCH_ATTEMPTS_MAX"),
+)
+ROUTE_LIMITS: Limits = (
+    (route, "RATIONALE_CHARS_MAX COST_NOTES_CHARS_MAX CONFIG_ENTRIES_MAX CONFIG_VALUE_CHARS_MAX"),
+    (routing, "REFRESH_S STALENESS_S_MAX"),
+    (stores, "WRITE_S_MAX ADMISSION_S ADMISSIONS_MAX SETTLE_POLL_S"),
+    (route_upkeep, "UNRELAYED_MAX SETTLE_S_MAX"),
+    (copying, "ROLLBACK_S_DEFAULT"),
+    (backends, "BACKENDS_OPEN_MAX PROBE_SLOW_S"),
+)
 
 # Public for the other facades, of no use to anybody else.
 INSIDE = {"acme.signals.draft", "change.release"}
@@ -88,10 +152,37 @@ def bounds() -> str:
     return _joined(lines)
 
 
-def verbs() -> str:
+def store_bounds(where: Limits) -> str:
+    """The named limits of one routed kind."""
+    lines = ["| limit | value | why |", "|---|---|---|"]
+    for module, names in where:
+        found = {
+            limit["name"]: limit["reason"].replace("``", "`") for limit in map(_LIMIT.match, _source(module)) if limit
+        }
+        lines += [f"| `{name.lower()}` | {getattr(module, name):,} | {found.get(name, '')} |" for name in names.split()]
+    return _joined(lines)
+
+
+def _source(module: ModuleType) -> Sequence[str]:
+    return inspect.getsource(module).splitlines()
+
+
+def fields(backend: str) -> str:
+    """What a route to a backend takes in its config."""
+    # A specification only looks at what it is lent when it is opened.
+    spec = backend_specs(Lent(session=cast("Session", None)))[backend]
+    lines = ["| field | type | |", "|---|---|---|"]
+    lines += [
+        f"| `{field.name}` | {field.type}{', required' if field.required else ''} | {field.about} |"
+        for field in spec.config
+    ]
+    return _joined(lines)
+
+
+def verbs(facades: Facades = FACADES) -> str:
     """Every public method of the facades and of a change, with its signature and its promise."""
     lines = ["| call | promise |", "|---|---|"]
-    for prefix, facade in FACADES.items():
+    for prefix, facade in facades.items():
         for name, method in inspect.getmembers(facade, inspect.isfunction):
             if name.startswith("_") or f"{prefix}{name}" in INSIDE:
                 continue
@@ -108,7 +199,7 @@ def _call(prefix: str, name: str, method: Callable[..., Any]) -> str:
     ]
     words = str(inspect.Signature(taken)).replace("|", "\\|")
     wait = "await " if inspect.iscoroutinefunction(method) else ""
-    wait = "async for event in " if inspect.isasyncgenfunction(method) else wait
+    wait = f"async for {EACH.get(prefix, 'event')} in " if inspect.isasyncgenfunction(method) else wait
     return f"{wait}{prefix}{name}{re.sub(r'<[^>]*: ([^>]+)>', _default, words)}"
 
 
@@ -143,8 +234,13 @@ def _codes(module: ast.Module) -> Iterator[tuple[str, str]]:
     for node in ast.walk(module):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in errors.__all__:
             for keyword in node.keywords:
-                if keyword.arg == "code" and isinstance(keyword.value, ast.Constant):
+                if keyword.arg != "code":
+                    continue
+                if isinstance(keyword.value, ast.Constant):
                     yield node.func.id, str(keyword.value.value)
+                elif isinstance(keyword.value, ast.JoinedStr):
+                    # Begins with the kind that it is about.
+                    yield node.func.id, ast.unparse(keyword.value)[2:-1]
 
 
 def _tree(kind: type[errors.PerdureError], depth: int) -> Iterator[tuple[int, type[errors.PerdureError]]]:
@@ -203,8 +299,22 @@ def _joined(lines: list[str]) -> str:
 PARTS: dict[str, Callable[[], str]] = {
     "events": events,
     "verbs": verbs,
+    "verbs_streams": partial(verbs, STREAMS),
+    "verbs_tables": partial(verbs, TABLES),
+    "verbs_memory": partial(verbs, MEMORY),
+    "verbs_routes": partial(verbs, ROUTES),
     "states": states,
     "limits": bounds,
+    "limits_streams": partial(store_bounds, STREAM_LIMITS),
+    "limits_tables": partial(store_bounds, TABLE_LIMITS),
+    "limits_memory": partial(store_bounds, MEMORY_LIMITS),
+    "limits_routes": partial(store_bounds, ROUTE_LIMITS),
+    "fields_dynamodb": partial(fields, "dynamodb"),
+    "fields_firestore": partial(fields, "firestore"),
+    "fields_cosmos": partial(fields, "cosmos"),
+    "fields_postgres": partial(fields, "postgres"),
+    "fields_sqlite": partial(fields, "sqlite"),
+    "fields_filesystem": partial(fields, "filesystem"),
     "errors": classes,
     "codes": narrow,
     "commands": commands,

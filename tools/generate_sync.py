@@ -233,7 +233,7 @@ class Generator:
                 raise CannotTranslate(f"{module.name}.{node.name} cannot do without {argument.arg}")
             else:
                 left_out[argument.arg] = reasons[0]
-        if node.args.vararg or node.args.kwarg or node.args.posonlyargs:
+        if node.args.kwarg or node.args.posonlyargs:
             raise CannotTranslate(f"{module.name}.{node.name} has arguments without a name; name them")
         for default in (*node.args.defaults, *(default for _, default in kept)):
             if default is not None:
@@ -241,11 +241,13 @@ class Generator:
         mirrored = ast.arguments(
             posonlyargs=[],
             args=[self._parameter(module, argument, written) for argument in node.args.args],
+            vararg=None if node.args.vararg is None else self._parameter(module, node.args.vararg, written),
             kwonlyargs=[self._parameter(module, argument, written) for argument, _ in kept],
             kw_defaults=[default for _, default in kept],
             defaults=node.args.defaults,
         )
         handed_on = [argument.arg for argument in mirrored.args if argument.arg != "self"]
+        handed_on += [] if mirrored.vararg is None else [f"*{mirrored.vararg.arg}"]
         handed_on += [f"{argument.arg}={argument.arg}" for argument in mirrored.kwonlyargs]
         return ast.unparse(mirrored), ", ".join(handed_on), left_out
 

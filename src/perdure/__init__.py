@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from perdure.domain.event import Aggregate, Event, EventType
     from perdure.domain.handles import CheckpointRef, EffectRef, Run, StepRef, ToolCallRef
     from perdure.domain.ids import PERDURE_NAMESPACE, tenant_uuid
+    from perdure.domain.kinds import Kind
+    from perdure.domain.memory import Blackboard, Message, Remembered, Session, Window
     from perdure.domain.records import Effect, OutboxEntry, Page, RunRecord, Signal, Step, ToolCall
+    from perdure.domain.route import Route
     from perdure.domain.run import (
         EffectStatus,
         OutboxStatus,
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
         StepType,
         ToolCallStatus,
     )
+    from perdure.domain.stream import AppendedEvent, StreamEvent, StreamHead, StreamPage
+    from perdure.domain.table import Row, RowsPage, TableDelete, TablePut
     from perdure.domain.trace import Trace
     from perdure.ports.relay import Delivery, DeliveryFailed
 
@@ -44,6 +49,8 @@ __version__ = "0.1.0"
 __all__ = [
     "PERDURE_NAMESPACE",
     "Aggregate",
+    "AppendedEvent",
+    "Blackboard",
     "Change",
     "CheckpointRef",
     "Delivery",
@@ -53,14 +60,21 @@ __all__ = [
     "EffectStatus",
     "Event",
     "EventType",
+    "Kind",
+    "Message",
     "OutboxEntry",
     "OutboxStatus",
     "Page",
     "Plane",
+    "Remembered",
+    "Route",
+    "Row",
+    "RowsPage",
     "Run",
     "RunRecord",
     "RunStatus",
     "RunType",
+    "Session",
     "Signal",
     "SignalStatus",
     "SignalType",
@@ -68,11 +82,17 @@ __all__ = [
     "StepRef",
     "StepStatus",
     "StepType",
+    "StreamEvent",
+    "StreamHead",
+    "StreamPage",
+    "TableDelete",
+    "TablePut",
     "Tenant",
     "ToolCall",
     "ToolCallRef",
     "ToolCallStatus",
     "Trace",
+    "Window",
     "errors",
     "open",
     "tenant_uuid",
@@ -82,6 +102,8 @@ __all__ = [
 # a short command would be spent on a database driver that it does not use.
 _HOMES: Final = {
     "Aggregate": ("perdure.domain.event", "Aggregate"),
+    "AppendedEvent": ("perdure.domain.stream", "AppendedEvent"),
+    "Blackboard": ("perdure.domain.memory", "Blackboard"),
     "Change": ("perdure.domain.change", "Change"),
     "CheckpointRef": ("perdure.domain.handles", "CheckpointRef"),
     "Delivery": ("perdure.ports.relay", "Delivery"),
@@ -91,15 +113,22 @@ _HOMES: Final = {
     "EffectStatus": ("perdure.domain.run", "EffectStatus"),
     "Event": ("perdure.domain.event", "Event"),
     "EventType": ("perdure.domain.event", "EventType"),
+    "Kind": ("perdure.domain.kinds", "Kind"),
+    "Message": ("perdure.domain.memory", "Message"),
     "OutboxEntry": ("perdure.domain.records", "OutboxEntry"),
     "OutboxStatus": ("perdure.domain.run", "OutboxStatus"),
     "PERDURE_NAMESPACE": ("perdure.domain.ids", "PERDURE_NAMESPACE"),
     "Page": ("perdure.domain.records", "Page"),
     "Plane": ("perdure.core.plane", "Plane"),
+    "Remembered": ("perdure.domain.memory", "Remembered"),
+    "Route": ("perdure.domain.route", "Route"),
+    "Row": ("perdure.domain.table", "Row"),
+    "RowsPage": ("perdure.domain.table", "RowsPage"),
     "Run": ("perdure.domain.handles", "Run"),
     "RunRecord": ("perdure.domain.records", "RunRecord"),
     "RunStatus": ("perdure.domain.run", "RunStatus"),
     "RunType": ("perdure.domain.run", "RunType"),
+    "Session": ("perdure.domain.memory", "Session"),
     "Signal": ("perdure.domain.records", "Signal"),
     "SignalStatus": ("perdure.domain.run", "SignalStatus"),
     "SignalType": ("perdure.domain.run", "SignalType"),
@@ -107,11 +136,17 @@ _HOMES: Final = {
     "StepRef": ("perdure.domain.handles", "StepRef"),
     "StepStatus": ("perdure.domain.run", "StepStatus"),
     "StepType": ("perdure.domain.run", "StepType"),
+    "StreamEvent": ("perdure.domain.stream", "StreamEvent"),
+    "StreamHead": ("perdure.domain.stream", "StreamHead"),
+    "StreamPage": ("perdure.domain.stream", "StreamPage"),
+    "TableDelete": ("perdure.domain.table", "TableDelete"),
+    "TablePut": ("perdure.domain.table", "TablePut"),
     "Tenant": ("perdure.core.plane", "Tenant"),
     "ToolCall": ("perdure.domain.records", "ToolCall"),
     "ToolCallRef": ("perdure.domain.handles", "ToolCallRef"),
     "ToolCallStatus": ("perdure.domain.run", "ToolCallStatus"),
     "Trace": ("perdure.domain.trace", "Trace"),
+    "Window": ("perdure.domain.memory", "Window"),
     "open": ("perdure.compose", "open_plane"),
     "tenant_uuid": ("perdure.domain.ids", "tenant_uuid"),
 }

@@ -7,6 +7,7 @@
     │   ├── Invalid            a value does not have the promised shape
     │   ├── LimitExceeded      a named limit (``*_max``) would be passed
     │   ├── NotFound           nothing of this tenant has that id
+    │   ├── CursorInvalid      reading cannot go on from there; begin again, or where the detail says
     │   ├── NoRoute            no backend was chosen for this kind and tenant
     │   ├── Forbidden          this actor, user, role or mode may not do it
     │   └── Unsupported        this backend, platform or version cannot do it
@@ -40,6 +41,7 @@ __all__ = [
     "ChainBroken",
     "Conflict",
     "Corrupt",
+    "CursorInvalid",
     "DigestMismatch",
     "Forbidden",
     "HashDrift",
@@ -109,6 +111,16 @@ class NotFound(Refused):
     """Nothing of this tenant has that id; another tenant's rows are not found either."""
 
     code = "not_found"
+
+
+class CursorInvalid(Refused):
+    """Reading cannot go on from this cursor.
+
+    ``detail['reason']`` is ``unknown`` (never given for this stream and tenant, or of an earlier life of the stream) or
+    ``expired`` (what followed was trimmed; ``detail['earliest_cursor']`` reads from the first event that is left).
+    """
+
+    code = "cursor_invalid"
 
 
 class NoRoute(Refused):

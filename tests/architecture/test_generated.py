@@ -78,7 +78,7 @@ def test_a_file_that_nothing_generates_is_found_and_removed(source: Path) -> Non
 
 
 UNTRANSLATABLE = [
-    ('    async def refresh(self, *names: str) -> None:\n        """Again."""', "arguments without a name"),
+    ('    async def refresh(self, **names: str) -> None:\n        """Again."""', "arguments without a name"),
     ('    async def refresh(self) -> list[Signals]:\n        """Again."""', "has the facade Signals inside"),
     ('    def refresh(self) -> Awaitable[None]:\n        """Again."""', "needs an event loop"),
     ('    @final\n    async def refresh(self) -> None:\n        """Again."""', "is decorated"),

@@ -1,9 +1,13 @@
-"""The contracts of the ledger on PostgreSQL 15, the oldest that is promised to work."""
+"""The contracts of the ledger and of routed stores on PostgreSQL 15, the oldest that is promised to work."""
 
 from __future__ import annotations
 
 from perdure.testing import contracts
+from perdure.testing.contracts.logs import LogsContract
+from perdure.testing.contracts.registry import RegistryContract
+from perdure.testing.contracts.rows import RowsContract
 from tests.contracts.ledger import OnPostgres
+from tests.contracts.postgres_stores import StoresOnPostgres
 
 
 class OnPg15(OnPostgres):
@@ -48,3 +52,15 @@ class TestJoiningOnPg15(OnPg15, contracts.JoiningContract):
 
 class TestLimitsOnPg15(OnPg15, contracts.LimitsContract):
     pass
+
+
+class TestRowsOnPg15(StoresOnPostgres, RowsContract):
+    engine = "pg15"
+
+
+class TestRegistryOnPg15(StoresOnPostgres, RegistryContract):
+    engine = "pg15"
+
+
+class TestLogsOnPg15(StoresOnPostgres, LogsContract):
+    engine = "pg15"

@@ -1,9 +1,13 @@
-"""The contracts of the ledger on PostgreSQL 15 behind pgbouncer in transaction mode."""
+"""The contracts of the ledger and of routed stores on PostgreSQL 15 behind pgbouncer in transaction mode."""
 
 from __future__ import annotations
 
 from perdure.testing import contracts
+from perdure.testing.contracts.logs import LogsContract
+from perdure.testing.contracts.registry import RegistryContract
+from perdure.testing.contracts.rows import RowsContract
 from tests.contracts.ledger import OnPostgres
+from tests.contracts.postgres_stores import StoresOnPostgres
 
 
 class OnPgbouncer(OnPostgres):
@@ -48,3 +52,15 @@ class TestJoiningOnPgbouncer(OnPgbouncer, contracts.JoiningContract):
 
 class TestLimitsOnPgbouncer(OnPgbouncer, contracts.LimitsContract):
     pass
+
+
+class TestRowsOnPgbouncer(StoresOnPostgres, RowsContract):
+    engine = "pg15-pgbouncer"
+
+
+class TestRegistryOnPgbouncer(StoresOnPostgres, RegistryContract):
+    engine = "pg15-pgbouncer"
+
+
+class TestLogsOnPgbouncer(StoresOnPostgres, LogsContract):
+    engine = "pg15-pgbouncer"

@@ -1,9 +1,13 @@
-"""The contracts of the ledger on PostgreSQL 18, the embedded default."""
+"""The contracts of the ledger and of routed stores on PostgreSQL 18, the embedded default."""
 
 from __future__ import annotations
 
 from perdure.testing import contracts
+from perdure.testing.contracts.logs import LogsContract
+from perdure.testing.contracts.registry import RegistryContract
+from perdure.testing.contracts.rows import RowsContract
 from tests.contracts.ledger import OnPostgres
+from tests.contracts.postgres_stores import StoresOnPostgres
 
 
 class OnPg18(OnPostgres):
@@ -48,3 +52,15 @@ class TestJoiningOnPg18(OnPg18, contracts.JoiningContract):
 
 class TestLimitsOnPg18(OnPg18, contracts.LimitsContract):
     pass
+
+
+class TestRowsOnPg18(StoresOnPostgres, RowsContract):
+    engine = "pg18"
+
+
+class TestRegistryOnPg18(StoresOnPostgres, RegistryContract):
+    engine = "pg18"
+
+
+class TestLogsOnPg18(StoresOnPostgres, LogsContract):
+    engine = "pg18"

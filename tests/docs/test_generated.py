@@ -10,14 +10,15 @@ import sys
 import pytest
 
 from perdure import errors
-from perdure.domain import limits
+from perdure.domain import container, limits, log, memory, route, stream, versioned
 from perdure.domain.event import EventType
 from perdure.domain.outbox import EFFECT_CONTRACTS, EFFECT_POLICIES
 from perdure.domain.run import TRANSITIONS
 from tests.docs.pages import ROOT, commands_of
 
 TOOL = ROOT / "tools" / "generate_docs.py"
-RUNS = (ROOT / "docs" / "kinds" / "runs.md").read_text(encoding="utf-8")
+KINDS = ROOT / "docs" / "kinds"
+RUNS = (KINDS / "runs.md").read_text(encoding="utf-8")
 ERRORS = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
 CLI = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
 
@@ -34,6 +35,16 @@ def test_every_event_type_and_every_limit_is_documented():
     names += [f"| `{name.lower()}`" for name in vars(limits) if name.isupper()]
 
     assert [name for name in names if name not in RUNS] == []
+
+
+@pytest.mark.fast
+def test_every_limit_of_a_routed_kind_is_documented_with_its_reason():
+    row = re.compile(r"^\| `(\w+)` \| [\d,.]+ \| (.*) \|$", re.MULTILINE)
+    shown = dict(found for page in KINDS.glob("*.md") for found in row.findall(page.read_text(encoding="utf-8")))
+    modules = (container, log, memory, route, stream, versioned)
+    names = [name.lower() for module in modules for name in vars(module) if name.endswith("_MAX")]
+
+    assert [name for name in names if not shown.get(name)] == []
 
 
 @pytest.mark.fast

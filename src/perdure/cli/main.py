@@ -36,6 +36,7 @@ COMMANDS: Final[Mapping[str, Entry]] = MappingProxyType(
         "outbox": Entry(module="outbox", member="app", summary="Look at effects on their way out; requeue, prune."),
         "pg": Entry(module="pg", member="app", summary="The embedded PostgreSQL server by hand."),
         "relay": Entry(module="relay", member="relay", summary="Deliver effects until it is stopped."),
+        "routes": Entry(module="routes", member="app", summary="Choose which backend keeps what for whom."),
         "runs": Entry(module="runs", member="app", summary="List runs, and look at one."),
         "signals": Entry(module="signals", member="app", summary="List signals by status, type and age."),
         "tenants": Entry(module="tenants", member="app", summary="Add tenants; grant and revoke membership."),

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import typer
 
+from perdure.domain.route import SYSTEM_TENANT
 from perdure.errors import Invalid, NotFound
 
 if TYPE_CHECKING:  # imported where it is used: opening a plane costs more than starting the command
@@ -30,6 +31,15 @@ DataDir = Annotated[
 Dsn = Annotated[str | None, typer.Option("--dsn", help="A database of yours, as perdure_app.", metavar="DSN")]
 Mode = Annotated[str | None, typer.Option("--mode", help="lab, saas or enterprise; needed with --dsn.")]
 Env = Annotated[str | None, typer.Option("--env", help="Such as dev or prod; needed with --dsn.")]
+Settings = Annotated[
+    Path | None,
+    typer.Option(
+        "--settings",
+        help="Says where the routing registry is.",
+        show_default="./perdure.toml, if it is there",
+        metavar="FILE",
+    ),
+]
 TenantName = Annotated[
     str | None, typer.Option("--tenant", help="The tenant's slug; needed when there are several.", metavar="t_NAME")
 ]
@@ -38,25 +48,30 @@ Cursor = Annotated[str | None, typer.Option("--cursor", help="Where the last pag
 Limit = Annotated[int, typer.Option("--limit", min=1, max=1_000, help="How many at most.")]
 
 DATA_DIR_DEFAULT: Final = _DEFAULT_DIR
+SETTINGS_DEFAULT: Final = Path("perdure.toml")
 
 
 @asynccontextmanager
-async def opened_plane(*, data_dir: Path, dsn: str | None, mode: str | None, env: str | None) -> AsyncIterator[Plane]:
+async def opened_plane(
+    *, data_dir: Path, dsn: str | None, mode: str | None, env: str | None, settings: Path | None
+) -> AsyncIterator[Plane]:
     """The plane that the options name. Looking never creates one: raises ``NotFound`` for an empty data directory."""
     from perdure.compose import open_plane  # noqa: PLC0415 - see the top
 
     if dsn is None:
         refuse_empty(data_dir)
-    async with open_plane(dsn, data_dir=data_dir, mode=mode, env=env, connections_max=2) as plane:
+    if settings is None and SETTINGS_DEFAULT.exists():
+        settings = SETTINGS_DEFAULT
+    async with open_plane(dsn, data_dir=data_dir, mode=mode, env=env, settings=settings, connections_max=2) as plane:
         yield plane
 
 
 @asynccontextmanager
 async def opened_tenant(
-    *, data_dir: Path, dsn: str | None, mode: str | None, env: str | None, tenant: str | None
+    *, data_dir: Path, dsn: str | None, mode: str | None, env: str | None, settings: Path | None, tenant: str | None
 ) -> AsyncIterator[Tenant]:
     """The tenant that the options name, or the only one there is."""
-    async with opened_plane(data_dir=data_dir, dsn=dsn, mode=mode, env=env) as plane:
+    async with opened_plane(data_dir=data_dir, dsn=dsn, mode=mode, env=env, settings=settings) as plane:
         slug = tenant if tenant is not None else await _only_tenant(plane, dsn)
         yield plane.scope(tenant=slug, actor=operator(), source=SOURCE)
 
@@ -75,7 +90,8 @@ def refuse_empty(data_dir: Path) -> None:
 async def _only_tenant(plane: Plane, dsn: str | None) -> str:
     if dsn is not None:
         raise Invalid("say whose rows to look at: --tenant t_NAME")
-    tenants = await plane.tenants.list(limit=10)
+    # The control plane is everywhere, and nobody's rows are meant by it unless it is named.
+    tenants = [tenant for tenant in await plane.tenants.list(limit=10) if tenant.slug != SYSTEM_TENANT]
     if not tenants:
         raise NotFound("the plane has no tenant yet; its first signal makes one, or: perdure tenants add t_NAME")
     if len(tenants) > 1:

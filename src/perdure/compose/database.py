@@ -67,6 +67,11 @@ async def session(dsn: str | None, config: Config, *, role: str) -> AsyncIterato
 
 
 async def check_plane(opened: Session, config: Config) -> None:
+    """Refuse a database that a plane of this configuration cannot be on."""
+    await check_place(opened, mode=config.mode, env=config.env)
+
+
+async def check_place(opened: Session, *, mode: str, env: str) -> None:
     """Refuse a database whose schema is not this release's, or that serves another (mode, env)."""
     async with opened.connection(writing=False) as connection:
         await migrate.check(connection)
@@ -75,7 +80,7 @@ async def check_plane(opened: Session, config: Config) -> None:
         raise Refused(
             "the database has no plane settings; was its first migration interrupted? perdure migrate --verify"
         )
-    found, wanted = (row["mode"], row["env"]), (config.mode, config.env)
+    found, wanted = (row["mode"], row["env"]), (mode, env)
     if found != wanted:
         raise Refused(
             f"this database serves mode {found[0]!r}, env {found[1]!r}, and was opened as {wanted[0]!r}, "

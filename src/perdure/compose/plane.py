@@ -6,16 +6,19 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from perdure.adapters.postgres.ledger import PostgresLedger
 from perdure.adapters.postgres.ledger_reads import PostgresLedgerReader
 from perdure.adapters.postgres.tenants import PostgresTenants
 from perdure.compose.database import Dsns, check_plane, database, refuse_privileged, session, worker_name
 from perdure.compose.relay import WebhookSettings, running_relay
-from perdure.config import DATA_DIR_DEFAULT, Config, make_config
+from perdure.compose.routing import routed_stores
+from perdure.config import DATA_DIR_DEFAULT, Config, make_config, read_settings
 from perdure.core.commit_queue import COALESCED_CHANGES_MAX, CommitQueue
 from perdure.core.effect_hints import EffectHints
 from perdure.core.environment import system_environment
+from perdure.core.fanout import Fanout
 from perdure.core.plane import Plane
 from perdure.core.relay import Relay, RelaySettings
 from perdure.core.tenants import Tenants
@@ -35,6 +38,8 @@ def open_plane(
     coalesce: bool = True,
     connections_max: int = 10,
     timeout_s: float = 30.0,
+    registry: Mapping[str, Any] | None = None,
+    settings: str | Path | None = None,
     environment: Environment | None = None,
 ) -> AbstractAsyncContextManager[Plane]:
     """Open a plane: ``async with perdure.open() as plane``.
@@ -47,8 +52,15 @@ def open_plane(
     ``coalesce`` lets changes of a tenant that wait together share a transaction. At most ``connections_max``
     connections are used, and one is waited for ``timeout_s`` seconds. ``environment`` replaces time, chance and ids.
 
-    Raises ``Refused`` (other plane, other schema, unsupported platform) and ``BackendDown``.
+    ``registry`` says where the routing registry is kept, as in ``{"backend": "postgres", "config": {}}``; the plane's
+    own database unless it is given, or named by the file ``settings`` (see ``perdure.toml``). In lab a registry that
+    was never used gets routes of ``t_system`` that keep everything in the plane's own database.
+
+    Raises ``Refused`` (other plane, other schema, unsupported platform), ``BackendDown``, and ``Unavailable``
+    (``routes.unreadable``) for a registry that cannot be read.
     """
+    if settings is not None:
+        registry = registry if registry is not None else read_settings(settings).get("registry")
     config = make_config(
         dsn,
         data_dir=data_dir,
@@ -60,6 +72,7 @@ def open_plane(
         coalesce=coalesce,
         connections_max=connections_max,
         timeout_s=timeout_s,
+        registry=registry,
     )
     return running_plane(config, environment if environment is not None else system_environment())
 
@@ -77,6 +90,8 @@ async def running_plane(config: Config, environment: Environment) -> AsyncIterat
         hints = EffectHints(ledger)
         stack.push_async_callback(hints.close)
         stack.push_async_callback(queue.close)
+        fanout = Fanout()
+        stores, _ = await stack.enter_async_context(routed_stores(app, config, environment, fanout))
         yield Plane(
             mode=config.mode,
             env=config.env,
@@ -88,6 +103,8 @@ async def running_plane(config: Config, environment: Environment) -> AsyncIterat
             hints=hints,
             open_relay=partial(_plane_relay, dsns, config, environment),
             worker=worker_name(environment),
+            stores=stores,
+            fanout=fanout,
         )
 
 

@@ -49,6 +49,14 @@ class Paging:
         """The two keys of a list by time, None on the first page."""
         return None if self.after is None else cast("tuple[datetime, UUID]", self.after)
 
+    def text(self) -> str | None:
+        """The only key of a list by name, None on the first page."""
+        return None if self.after is None else cast("str", self.after[0])
+
+    def cursor_after(self, keys: tuple[CursorKey, ...]) -> str:
+        """The cursor after an item with these sort keys."""
+        return encode_cursor(self._query, tenant_id=self._tenant_id, keys=keys)
+
     @property
     def limit(self) -> int:
         """How many items to read: one more than the page holds, to know whether there is another page."""
@@ -59,5 +67,4 @@ class Paging:
         shown = tuple(items[: self._limit])
         if len(items) <= self._limit:
             return Page(items=shown)
-        cursor = encode_cursor(self._query, tenant_id=self._tenant_id, keys=keys(shown[-1]))
-        return Page(items=shown, next_cursor=cursor)
+        return Page(items=shown, next_cursor=self.cursor_after(keys(shown[-1])))

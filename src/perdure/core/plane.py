@@ -8,19 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
 from perdure.core.changes import ChangeBlock, Committer
 from perdure.core.commit_queue import CommitQueue
 from perdure.core.effect_hints import EffectHints
+from perdure.core.fanout import Fanout
+from perdure.core.memory import Memory
 from perdure.core.reading import Events, Reading
 from perdure.core.relay import Relay, RelaySettings
+from perdure.core.routes import Routes
 from perdure.core.runs import Runs
 from perdure.core.signals import Signals
+from perdure.core.stores import Stores
+from perdure.core.streams import Sampler, Streams
+from perdure.core.tables import Tables
 from perdure.core.tenant_outbox import TenantOutbox
 from perdure.core.tenants import Tenants
 from perdure.domain.change import Change
+from perdure.domain.container import PROJECT_DEFAULT
 from perdure.domain.handles import Run
 from perdure.domain.ids import Mode
 from perdure.domain.scope import SOURCE_DEFAULT, Scope, make_scope
@@ -45,6 +53,15 @@ class OpenRelay(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routed:
+    """What the routed stores of one plane share."""
+
+    stores: Stores
+    fanout: Fanout
+    sampler: Sampler
+
+
 class Plane:
     """A running persistence plane; ``perdure.open`` makes and closes it."""
 
@@ -61,6 +78,8 @@ class Plane:
         hints: EffectHints,
         open_relay: OpenRelay,
         worker: str,
+        stores: Stores,
+        fanout: Fanout,
     ) -> None:
         self.mode = mode
         self.env = env
@@ -72,22 +91,52 @@ class Plane:
         self._hints = hints
         self._open_relay = open_relay
         self._worker = worker
+        self._routed = Routed(stores=stores, fanout=fanout, sampler=Sampler())
 
-    def scope(self, tenant: str, *, actor: str, user: UUID | str | None = None, source: str = SOURCE_DEFAULT) -> Tenant:
+    def scope(
+        self,
+        tenant: str,
+        *,
+        actor: str,
+        user: UUID | str | None = None,
+        source: str = SOURCE_DEFAULT,
+        project: str = PROJECT_DEFAULT,
+        surface: str | None = None,
+        app: str | None = None,
+        session: str | None = None,
+        request_id: str | None = None,
+        trace_id: str | None = None,
+    ) -> Tenant:
         """One tenant's view, with who acts in it; nothing is sent.
 
         ``tenant`` is a slug (``t_acme``). In lab a tenant is made when it first writes, elsewhere an unknown one is
         ``Refused`` then. ``actor`` is who does it (``agent:planner``), ``source`` where it comes from
-        (``webhook:stripe``). With ``user`` each call checks that the user is a member. Raises ``Invalid``.
+        (``webhook:stripe``). With ``user`` each call checks that the user is a member. Streams, tables and memory are
+        kept apart by ``project``, ``surface`` and ``app`` as by tenant; ``session``, ``request_id`` and ``trace_id``
+        are written into events and audit records. Raises ``Invalid``.
         """
         return Tenant(
-            make_scope(tenant, actor=actor, mode=self.mode, env=self.env, user=user, source=source),
+            make_scope(
+                tenant,
+                actor=actor,
+                mode=self.mode,
+                env=self.env,
+                user=user,
+                source=source,
+                project=project,
+                surface=surface,
+                app=app,
+                session=session,
+                request_id=request_id,
+                trace_id=trace_id,
+            ),
             ledger=self._ledger,
             reader=self._reader,
             environment=self._environment,
             queue=self._queue,
             hints=self._hints,
             worker=self._worker,
+            routed=self._routed,
         )
 
     def relay(
@@ -109,7 +158,11 @@ class Plane:
 
 
 class Tenant(Reading):
-    """Everything of one tenant: ``signals``, ``runs``, ``events``, ``outbox``, changes, and the ways to look back."""
+    """Everything of one tenant.
+
+    The ledger: ``signals``, ``runs``, ``events``, ``outbox``, changes, and the ways to look back. The routed stores:
+    ``streams``, ``tables``, ``memory``, and the ``routes`` that choose their backends.
+    """
 
     def __init__(
         self,
@@ -121,6 +174,7 @@ class Tenant(Reading):
         queue: CommitQueue,
         hints: EffectHints,
         worker: str,
+        routed: Routed,
     ) -> None:
         super().__init__(reader, scope)
         self.scope = scope
@@ -137,6 +191,10 @@ class Tenant(Reading):
         )
         self.events = Events(reader, scope)
         self.outbox = TenantOutbox(scope, ledger=ledger, reader=reader)
+        self.streams = Streams(scope, stores=routed.stores, fanout=routed.fanout, sampler=routed.sampler)
+        self.tables = Tables(scope, stores=routed.stores)
+        self.memory = Memory(scope, stores=routed.stores)
+        self.routes = Routes(scope, stores=routed.stores)
 
     def change(self, run: Run, *, connection: JoinedConnection | None = None) -> ChangeBlock:
         """Begin a change of ``run``: ``async with acme.change(run) as change``. Leaving the block commits it, once.

@@ -11,7 +11,7 @@ import msgspec
 import rfc8785
 
 from perdure.domain import limits
-from perdure.errors import Invalid, LimitExceeded
+from perdure.errors import Corrupt, Invalid, LimitExceeded
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 JsonObject: TypeAlias = "dict[str, JsonValue]"
@@ -19,6 +19,7 @@ JsonObject: TypeAlias = "dict[str, JsonValue]"
 _ENCODER: Final = msgspec.json.Encoder()
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _SECRET_WORDS: Final = ("password", "secret", "token", "api_key", "apikey", "authorization", "cookie")
+_EXACT_INTEGER_END: Final = 10**limits.EXACT_DIGITS_MAX
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
@@ -56,15 +57,7 @@ def check_json(value: object, *, what: str, bytes_max: int, limit: str = "payloa
     levels.
     """
     copy = snapshot(value, what=what)
-    size = len(_ENCODER.encode(copy))
-    if size > bytes_max:
-        raise LimitExceeded(
-            f"{what} is too large: {size} bytes of JSON, at most {bytes_max} ({limit}); "
-            "keep it elsewhere and record a reference",
-            limit=limit,
-            allowed=bytes_max,
-            actual=size,
-        )
+    refuse_large(len(_ENCODER.encode(copy)), what=what, bytes_max=bytes_max, limit=limit)
     return copy
 
 
@@ -74,6 +67,38 @@ def check_json_object(value: object, *, what: str, bytes_max: int, limit: str = 
     if not isinstance(copy, dict):
         raise Invalid(f"{what} must be a JSON object, not {type(value).__name__}")
     return copy
+
+
+def exact_json(value: object, *, what: str, bytes_max: int, limit: str) -> bytes:
+    """Compact JSON of a value that is kept as text and so comes back exactly: integers of any size, floats, U+0000.
+
+    Raises ``Invalid`` for a number that is not finite or has more than ``EXACT_DIGITS_MAX`` digits, a key that is not
+    text, a lone surrogate and any type that JSON does not have; ``LimitExceeded`` as ``check_json``.
+    """
+    body = _ENCODER.encode(_copy(value, _Place(what, exact=True)))
+    refuse_large(len(body), what=what, bytes_max=bytes_max, limit=limit)
+    return body
+
+
+def exact_value(body: bytes) -> JsonValue:
+    """The value of a text that ``exact_json`` made. Raises ``Corrupt`` for what is no JSON."""
+    try:
+        value: JsonValue = msgspec.json.decode(body)
+    except msgspec.MsgspecError as exc:
+        raise Corrupt("a stored value is not JSON; it was changed from outside") from exc
+    return value
+
+
+def refuse_large(size: int, *, what: str, bytes_max: int, limit: str) -> None:
+    """Raise ``LimitExceeded`` if ``size`` bytes are more than ``bytes_max``, which ``limit`` names."""
+    if size > bytes_max:
+        raise LimitExceeded(
+            f"{what} is too large: {size} bytes of JSON, at most {bytes_max} ({limit}); "
+            "keep it elsewhere and record a reference",
+            limit=limit,
+            allowed=bytes_max,
+            actual=size,
+        )
 
 
 def snapshot(value: object, *, what: str) -> JsonValue:
@@ -94,16 +119,17 @@ def refuse_secret_keys(value: JsonValue, *, what: str) -> None:
 class _Place:
     """Where a value stands, as a chain to the top: read only when something is wrong there, so it must cost little."""
 
-    __slots__ = ("depth", "key", "parent", "what")
+    __slots__ = ("depth", "exact", "key", "parent", "what")
 
-    def __init__(self, what: str, key: object = None, parent: _Place | None = None) -> None:
+    def __init__(self, what: str, key: object = None, parent: _Place | None = None, *, exact: bool = False) -> None:
         self.what = what
+        self.exact = exact
         self.key = key
         self.parent = parent
         self.depth: int = 0 if parent is None else parent.depth + 1
 
     def below(self, key: object) -> _Place:
-        return _Place(self.what, key, self)
+        return _Place(self.what, key, self, exact=self.exact)
 
     def __str__(self) -> str:
         if self.parent is None:
@@ -138,6 +164,10 @@ def _copy(value: object, place: _Place) -> JsonValue:
 def _copy_number(value: float, place: _Place) -> int | float:
     if not math.isfinite(value):
         raise place.holds(f"{float(value)}, which JSON does not have; send null or text")
+    if place.exact:
+        if isinstance(value, int) and abs(value) >= _EXACT_INTEGER_END:
+            raise place.holds(f"an integer of more than {limits.EXACT_DIGITS_MAX} digits (exact_digits_max)")
+        return int(value) if isinstance(value, int) else float(value)
     # Floats too: jsonb writes 1e30 out in full, so that it would come back as an integer and be refused then.
     if abs(value) > limits.INTEGER_MAX:
         raise place.holds("a number beyond 2^53-1, which JSON readers would change; send it as text")
@@ -153,7 +183,7 @@ def _copy_key(key: object, place: _Place) -> str:
 def _copy_text(value: str, place: _Place) -> str:
     # str.__str__ gives the plain text of an enumeration's member too; str() may give its Python name.
     text = str.__str__(value)
-    if "\x00" in text:
+    if "\x00" in text and not place.exact:
         raise place.holds("text with U+0000, which PostgreSQL cannot keep; remove it")
     if not text.isascii() and _SURROGATE.search(text) is not None:
         raise place.holds("text with a lone surrogate, which is not Unicode; decode it properly first")

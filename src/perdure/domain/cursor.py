@@ -58,6 +58,9 @@ def _tagged(key: CursorKey) -> tuple[str, str | int | None]:
             return "n", None
         case bool():
             raise Invalid("a cursor key is text, a number, a UUID, a time or None, not a truth value")
+        case str() if any(character < " " for character in key):
+            # JSON spells a control character in six: a key full of them would not fit a cursor.
+            return "b", base64.b64encode(key.encode()).decode()
         case str():
             return "s", key
         case int():
@@ -77,6 +80,8 @@ def _untagged(tag: str, value: str | int | None) -> CursorKey:
             return None
         case ("s", str()):
             return value
+        case ("b", str(text)):
+            return base64.b64decode(text, validate=True).decode()
         case ("i", int()):
             return value
         case ("u", str(text)):

@@ -31,6 +31,7 @@ PAYLOAD_BYTES_MAX: Final = 102_400  # one inline JSON value; more makes rows tha
 CHECKPOINT_BYTES_MAX: Final = 10_485_760  # the CHECK of run_checkpoints; a larger state is an object, not a row
 CHECKPOINT_BYTES_WARN: Final = 1_048_576  # above this a checkpoint costs more than the steps it saves
 JSON_DEPTH_MAX: Final = 100  # deeper values overflow the stacks of parsers downstream; also ends a cyclic value
+EXACT_DIGITS_MAX: Final = 1_000  # of an integer kept as text; parsers take a square of this in time
 INTEGER_MAX: Final = 2**53 - 1  # beyond it JSON readers that use doubles change the number
 
 # --- one change -------------------------------------------------------------------------------------------------------

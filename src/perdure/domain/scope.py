@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+from perdure.domain.container import PROJECT_DEFAULT, Space, check_part
 from perdure.domain.ids import Mode, check_actor, check_env, check_mode, check_source, check_tenant, tenant_uuid
 from perdure.errors import Invalid
 
@@ -16,7 +17,9 @@ SOURCE_DEFAULT: Final = "api:perdure"
 class Scope:
     """A tenant, who acts in it, and where the request came from; made by ``make_scope`` only.
 
-    ``mode`` and ``env`` are the plane's own and never come from a request.
+    ``mode`` and ``env`` are the plane's own and never come from a request. ``project``, ``surface`` and ``app`` isolate
+    what is kept in routed stores; the ledger isolates tenants. ``session``, ``request_id`` and ``trace_id`` are written
+    into events and audit records, so that they can be found again.
     """
 
     tenant: str
@@ -26,6 +29,24 @@ class Scope:
     source: str
     mode: Mode
     env: str
+    project: str = PROJECT_DEFAULT
+    surface: str | None = None
+    app: str | None = None
+    session: str | None = None
+    request_id: str | None = None
+    trace_id: str | None = None
+
+    @property
+    def space(self) -> Space:
+        """What isolates everything of this scope in routed stores."""
+        return Space(
+            tenant=self.tenant,
+            mode=self.mode,
+            env=self.env,
+            project=self.project,
+            surface=self.surface,
+            app=self.app,
+        )
 
 
 def make_scope(
@@ -36,6 +57,12 @@ def make_scope(
     env: str,
     user: UUID | str | None = None,
     source: str = SOURCE_DEFAULT,
+    project: str = PROJECT_DEFAULT,
+    surface: str | None = None,
+    app: str | None = None,
+    session: str | None = None,
+    request_id: str | None = None,
+    trace_id: str | None = None,
 ) -> Scope:
     """A scope whose every part was checked. ``user`` is a UUID or its text. Raises ``Invalid``, ``LimitExceeded``."""
     return Scope(
@@ -46,7 +73,17 @@ def make_scope(
         source=check_source(source),
         mode=check_mode(mode),
         env=check_env(env),
+        project=check_part(project, what="a project"),
+        surface=_optional_part(surface, what="a surface"),
+        app=_optional_part(app, what="an app"),
+        session=_optional_part(session, what="a session"),
+        request_id=_optional_part(request_id, what="a request id"),
+        trace_id=_optional_part(trace_id, what="a trace id"),
     )
+
+
+def _optional_part(value: str | None, *, what: str) -> str | None:
+    return None if value is None else check_part(value, what=what)
 
 
 def _user_id(user: UUID | str | None) -> UUID | None:

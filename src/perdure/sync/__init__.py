@@ -5,22 +5,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from perdure.compose.plane import open_plane
 from perdure.config import DATA_DIR_DEFAULT
 from perdure.ports.environment import Environment
+from perdure.sync.blackboards import Blackboards
 from perdure.sync.changes import ChangeBlock
+from perdure.sync.memory import Memory
 from perdure.sync.plane import Plane, Tenant
 from perdure.sync.portal import Opened
 from perdure.sync.reading import Events
+from perdure.sync.routes import Routes
 from perdure.sync.runs import Runs
 from perdure.sync.signals import Signals
+from perdure.sync.streams import Streams
+from perdure.sync.tables import Tables
 from perdure.sync.tenant_outbox import TenantOutbox
 from perdure.sync.tenants import Tenants
 
-__all__ = ["ChangeBlock", "Events", "Plane", "Runs", "Signals", "Tenant", "TenantOutbox", "Tenants", "open"]
+__all__ = [
+    "Blackboards",
+    "ChangeBlock",
+    "Events",
+    "Memory",
+    "Plane",
+    "Routes",
+    "Runs",
+    "Signals",
+    "Streams",
+    "Tables",
+    "Tenant",
+    "TenantOutbox",
+    "Tenants",
+    "open",
+]
 
 
 def open(
@@ -35,6 +57,8 @@ def open(
     coalesce: bool = True,
     connections_max: int = 10,
     timeout_s: float = 30.0,
+    registry: Mapping[str, Any] | None = None,
+    settings: str | Path | None = None,
     environment: Environment | None = None,
 ) -> AbstractContextManager[Plane]:
     """Open a plane: ``with perdure.sync.open() as plane``.
@@ -47,7 +71,12 @@ def open(
     ``coalesce`` lets changes of a tenant that wait together share a transaction. At most ``connections_max``
     connections are used, and one is waited for ``timeout_s`` seconds. ``environment`` replaces time, chance and ids.
 
-    Raises ``Refused`` (other plane, other schema, unsupported platform) and ``BackendDown``.
+    ``registry`` says where the routing registry is kept, as in ``{"backend": "postgres", "config": {}}``; the plane's
+    own database unless it is given, or named by the file ``settings`` (see ``perdure.toml``). In lab a registry that
+    was never used gets routes of ``t_system`` that keep everything in the plane's own database.
+
+    Raises ``Refused`` (other plane, other schema, unsupported platform), ``BackendDown``, and ``Unavailable``
+    (``routes.unreadable``) for a registry that cannot be read.
     """
     return Opened(
         open_plane(
@@ -61,6 +90,8 @@ def open(
             coalesce=coalesce,
             connections_max=connections_max,
             timeout_s=timeout_s,
+            registry=registry,
+            settings=settings,
             environment=environment,
         ),
         Plane,

@@ -8,6 +8,7 @@ from uuid import UUID
 from perdure.core.plane import Plane as AsyncPlane
 from perdure.core.plane import Tenant as AsyncTenant
 from perdure.domain.change import Change
+from perdure.domain.container import PROJECT_DEFAULT
 from perdure.domain.event import Event
 from perdure.domain.handles import Run
 from perdure.domain.ids import Mode
@@ -17,10 +18,14 @@ from perdure.domain.records import AuditEntry, Page
 from perdure.domain.scope import SOURCE_DEFAULT, Scope
 from perdure.domain.trace import CausalNode, Trace
 from perdure.sync.changes import ChangeBlock
+from perdure.sync.memory import Memory
 from perdure.sync.portal import Portal
 from perdure.sync.reading import Events
+from perdure.sync.routes import Routes
 from perdure.sync.runs import Runs
 from perdure.sync.signals import Signals
+from perdure.sync.streams import Streams
+from perdure.sync.tables import Tables
 from perdure.sync.tenant_outbox import TenantOutbox
 from perdure.sync.tenants import Tenants
 
@@ -46,18 +51,51 @@ class Plane:
         """``env`` of the asynchronous one."""
         return self._async.env
 
-    def scope(self, tenant: str, *, actor: str, user: UUID | str | None = None, source: str = SOURCE_DEFAULT) -> Tenant:
+    def scope(
+        self,
+        tenant: str,
+        *,
+        actor: str,
+        user: UUID | str | None = None,
+        source: str = SOURCE_DEFAULT,
+        project: str = PROJECT_DEFAULT,
+        surface: str | None = None,
+        app: str | None = None,
+        session: str | None = None,
+        request_id: str | None = None,
+        trace_id: str | None = None,
+    ) -> Tenant:
         """One tenant's view, with who acts in it; nothing is sent.
 
         ``tenant`` is a slug (``t_acme``). In lab a tenant is made when it first writes, elsewhere an unknown one is
         ``Refused`` then. ``actor`` is who does it (``agent:planner``), ``source`` where it comes from
-        (``webhook:stripe``). With ``user`` each call checks that the user is a member. Raises ``Invalid``.
+        (``webhook:stripe``). With ``user`` each call checks that the user is a member. Streams, tables and memory are
+        kept apart by ``project``, ``surface`` and ``app`` as by tenant; ``session``, ``request_id`` and ``trace_id``
+        are written into events and audit records. Raises ``Invalid``.
         """
-        return Tenant(self._async.scope(tenant, actor=actor, user=user, source=source), self._portal)
+        return Tenant(
+            self._async.scope(
+                tenant,
+                actor=actor,
+                user=user,
+                source=source,
+                project=project,
+                surface=surface,
+                app=app,
+                session=session,
+                request_id=request_id,
+                trace_id=trace_id,
+            ),
+            self._portal,
+        )
 
 
 class Tenant:
-    """Everything of one tenant: ``signals``, ``runs``, ``events``, ``outbox``, changes, and the ways to look back."""
+    """Everything of one tenant.
+
+    The ledger: ``signals``, ``runs``, ``events``, ``outbox``, changes, and the ways to look back. The routed stores:
+    ``streams``, ``tables``, ``memory``, and the ``routes`` that choose their backends.
+    """
 
     def __init__(self, asynchronous: AsyncTenant, portal: Portal) -> None:
         self._async = asynchronous
@@ -66,6 +104,10 @@ class Tenant:
         self.runs = Runs(asynchronous.runs, portal)
         self.events = Events(asynchronous.events, portal)
         self.outbox = TenantOutbox(asynchronous.outbox, portal)
+        self.streams = Streams(asynchronous.streams, portal)
+        self.tables = Tables(asynchronous.tables, portal)
+        self.memory = Memory(asynchronous.memory, portal)
+        self.routes = Routes(asynchronous.routes, portal)
 
     def find_correlation(self, identifier: UUID | str) -> UUID:
         """The correlation that ``identifier`` belongs to.

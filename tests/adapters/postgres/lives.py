@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import psycopg
 
 import perdure
+from perdure.adapters.postgres.backend import PostgresBackend
+from perdure.adapters.postgres.session import PoolSettings, Session
+from perdure.core.environment import system_environment
+from perdure.domain.container import make_space, session_container, stream_container
+from perdure.domain.kinds import Kind
+from perdure.domain.log import NewEntry
+from perdure.domain.store_audit import StoreAudit
+from perdure.domain.versioned import PutRow
 from perdure.testing.contracts.ledger_events import live
+from perdure.testing.contracts.registry import change_to, new_route
+from perdure.testing.contracts.rows_opening import table
 from perdure.testing.environment import fake_environment
 from tests.support.databases import Database
 
@@ -45,13 +56,58 @@ async def opened(database: Database, *, same_ids: bool = False) -> AsyncIterator
         yield plane
 
 
+@asynccontextmanager
+async def stores(
+    database: Database, *, connections_max: int = 2, mode: str = "lab", env: str = "dev"
+) -> AsyncIterator[PostgresBackend]:
+    """The routed stores of the database, as its app."""
+    session = Session(database.dsn("app"), settings=PoolSettings(connections_max=connections_max))
+    await session.open()
+    backend = PostgresBackend(session, mode=mode, env=env, environment=system_environment(), owns_session=True)
+    try:
+        yield backend
+    finally:
+        await backend.close()
+
+
 async def live_in(database: Database, *slugs: str, same_ids: bool = False) -> dict[str, UUID]:
-    """One run of everything for each tenant; the ids of their runs by slug."""
+    """One run of everything for each tenant, and something in every store; the ids of their runs by slug."""
     runs: dict[str, UUID] = {}
     for slug in slugs:
         async with opened(database, same_ids=same_ids) as plane:
             runs[slug] = (await live(plane.scope(slug, actor="agent:tester"), "msg-1")).id
+        async with stores(database) as backend:
+            await keep_something(backend, slug)
+        database.query(
+            "INSERT INTO perdure.log_remains (tenant_id, log_id, epoch, earliest, sequence) VALUES (%s, %s, 1, 1, 9)",
+            *(perdure.tenant_uuid(slug), UUID(int=1)),
+        )
     return runs
+
+
+async def keep_something(backend: PostgresBackend, slug: str) -> None:
+    """A stream, a session, a row with its audit record, and a route; under the same names for every tenant."""
+    space = make_space(tenant=slug, mode="lab", env="dev", project="default")
+    for log in (stream_container(space, "news"), session_container(space, user="ada", session="s1")):
+        entries = [NewEntry(entry_id=f"e{number}", fingerprint="f", body=b"1") for number in range(3)]
+        await backend.logs.append(log, entries, timeout_s=30)
+    rows = table(space)
+    record = StoreAudit(
+        audit_id=UUID(int=7),
+        kind=Kind.TABLES,
+        backend="postgres",
+        operation="write",
+        container="items",
+        tenant=slug,
+        project="default",
+        actor="agent:tester",
+        request_id=None,
+        trace_id=None,
+        occurred_at=datetime(2026, 1, 1, tzinfo=UTC),
+        outcome="committed",
+    )
+    await backend.rows.write(rows, [PutRow(key="a", value=b"1")], audit=record, timeout_s=30)
+    await backend.routes.commit(change_to(new_route(slug, route_id=UUID(int=8))), timeout_s=30)
 
 
 @contextmanager

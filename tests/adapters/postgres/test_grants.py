@@ -8,19 +8,33 @@ from tests.support.databases import DIRECT, Database, engines
 
 EVERYBODY = {"perdure_app", "perdure_relay", "perdure_maintenance"}
 EXECUTABLE = {
+    "admit": {"perdure_app"},
+    "append_log": {"perdure_app"},
     "claim_outbox": {"perdure_relay"},
     "claim_runs": {"perdure_app"},
+    "clear_log": {"perdure_app"},
     "commit_change": {"perdure_app"},
     "commit_changes": {"perdure_app"},
+    "commit_route": {"perdure_app"},
+    "configure_log": {"perdure_app"},
     "current_tenant_id": EVERYBODY,
     "current_user_id": EVERYBODY,
     "end_overdue_waits": {"perdure_relay"},
+    "erase_log": {"perdure_app"},
+    "erase_rows": {"perdure_app"},
     "extend_outbox": {"perdure_relay"},
     "finish_outbox": {"perdure_relay"},
     "instant": EVERYBODY,
+    "mark_routes_relayed": {"perdure_app"},
     "prune_outbox": {"perdure_relay", "perdure_maintenance"},
     "renew_run_lease": {"perdure_app"},
     "requeue_outbox": {"perdure_app", "perdure_relay"},
+    "restore_log": {"perdure_app"},
+    "restore_rows": {"perdure_app"},
+    "sweep_logs": {"perdure_app"},
+    "sweep_rows": {"perdure_app"},
+    "trim_log": {"perdure_app"},
+    "write_rows": {"perdure_app"},
 }
 WIDTHS = {
     ("runs", "name"): limits.NAME_CHARS_MAX,

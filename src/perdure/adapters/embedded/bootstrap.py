@@ -35,7 +35,7 @@ def conninfo(layout: Layout, *, role: str, database: str, port: int, portable: b
     options: dict[str, str] = {"passfile": str(layout.passwords), "sslmode": "disable", "gssencmode": "disable"}
     if not portable and psycopg.pq.version() >= _REQUIRE_AUTH_SINCE:
         options["require_auth"] = "scram-sha-256"
-    return make_conninfo("", host="127.0.0.1", port=port, dbname=database, user=role, **options)
+    return make_conninfo("", host="127.0.0.1", hostaddr="127.0.0.1", port=port, dbname=database, user=role, **options)
 
 
 async def connect_superuser(layout: Layout, *, database: str, port: int) -> psycopg.AsyncConnection:

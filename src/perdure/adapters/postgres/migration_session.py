@@ -11,6 +11,7 @@ import psycopg
 from psycopg import errors as sqlstates
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from perdure.adapters.postgres.dsns import pinned
 from perdure.errors import (
     BackendDown,
     Forbidden,
@@ -82,7 +83,7 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
 
 async def _connect(dsn: str) -> Connection:
     try:
-        parts: dict[str, Any] = conninfo_to_dict(dsn)
+        parts: dict[str, Any] = conninfo_to_dict(pinned(dsn))
     except psycopg.ProgrammingError:
         # libpq quotes what it could not read, which may be the password: its error must not be chained.
         raise Invalid(

@@ -8,6 +8,7 @@ from typing import Any, Final, LiteralString
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from perdure.adapters.postgres.dsns import pinned
 from perdure.errors import BackendDown, Invalid, Refused
 
 _CHANNEL: Final = "perdure_outbox"
@@ -49,7 +50,7 @@ async def check_listen_dsn(dsn: str) -> None:
 
 async def _connect(dsn: str) -> psycopg.AsyncConnection[tuple[Any, ...]]:
     try:
-        parts: dict[str, Any] = conninfo_to_dict(dsn)
+        parts: dict[str, Any] = conninfo_to_dict(pinned(dsn))
     except psycopg.ProgrammingError:
         # libpq quotes what it could not read, which may be the password: its error must not be chained.
         raise Invalid("the listen DSN cannot be read; expected postgresql://user@host:port/database") from None

@@ -85,10 +85,30 @@ CREATE DOMAIN perdure.step_type AS character varying(50)
 
 ALTER DOMAIN perdure.step_type OWNER TO perdure_owner;
 
+CREATE DOMAIN perdure.store_kind AS character varying(20)
+	CONSTRAINT ck_store_kind CHECK (((VALUE)::text = ANY (ARRAY[('streams'::character varying)::text, ('tables'::character varying)::text, ('memory'::character varying)::text])));
+
+ALTER DOMAIN perdure.store_kind OWNER TO perdure_owner;
+
 CREATE DOMAIN perdure.tool_call_status AS character varying(20)
 	CONSTRAINT ck_tool_call_status CHECK (((VALUE)::text = ANY (ARRAY[('PENDING'::character varying)::text, ('COMPLETED'::character varying)::text, ('FAILED'::character varying)::text])));
 
 ALTER DOMAIN perdure.tool_call_status OWNER TO perdure_owner;
+
+CREATE FUNCTION perdure.admit(p_tenant uuid, p_slug text, p_user uuid) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    v_context text := perdure.enter_tenant(p_tenant, p_user);
+BEGIN
+    PERFORM perdure.require_tenant(p_tenant, p_slug);
+    v_context := perdure.leave_tenant(v_context);
+END
+$$;
+
+ALTER FUNCTION perdure.admit(p_tenant uuid, p_slug text, p_user uuid) OWNER TO perdure_owner;
 
 CREATE FUNCTION perdure.admit_tenant(p_tenant uuid, p_slug text) RETURNS void
     LANGUAGE plpgsql
@@ -125,6 +145,123 @@ END
 $$;
 
 ALTER FUNCTION perdure.announce_change(p_tenant uuid, p_before bigint, p_change jsonb, p_written jsonb, p_now timestamp with time zone) OWNER TO perdure_owner;
+
+CREATE FUNCTION perdure.append_log(p_tenant uuid, p_slug text, p_log jsonb, p_ids text[], p_fingerprints text[], p_bodies bytea[], p_expected bigint, p_settings jsonb, p_audit text, p_patience_ms integer) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    v_context text := perdure.enter_store(p_tenant, p_patience_ms);
+    v_id uuid := (p_log ->> 'id')::uuid;
+    v_log perdure.logs;
+    v_now timestamptz;
+    v_live boolean;
+    v_known jsonb := '{}';
+    v_reused text;
+    v_fresh bigint := cardinality(p_ids);
+    v_result jsonb;
+BEGIN
+    LOOP
+        SELECT * INTO v_log FROM perdure.logs WHERE tenant_id = p_tenant AND log_id = v_id FOR NO KEY UPDATE;
+        v_now := perdure.instant();
+        v_live := v_log.log_id IS NOT NULL AND (v_log.ends_at IS NULL OR v_log.ends_at > v_now);
+        IF v_live THEN
+            -- LIMIT keeps each id a look-up of its own: without statistics the planner would rather read the whole log.
+            SELECT coalesce(jsonb_object_agg(kept.entry_id, kept.sequence), '{}'),
+                min(kept.entry_id) FILTER (WHERE kept.fingerprint <> given.fingerprint), v_fresh - count(*)
+                INTO v_known, v_reused, v_fresh
+            FROM unnest(p_ids, p_fingerprints) AS given (entry_id, fingerprint)
+            CROSS JOIN LATERAL (
+                SELECT entry.entry_id, entry.sequence, entry.fingerprint FROM perdure.log_entries AS entry
+                WHERE entry.tenant_id = p_tenant AND entry.log_id = v_id AND entry.epoch = v_log.epoch
+                    AND entry.entry_id = given.entry_id
+                LIMIT 1) AS kept;
+        END IF;
+        v_result := CASE
+            WHEN v_reused IS NOT NULL THEN jsonb_build_object('reused', v_reused)
+            WHEN v_fresh > 0 AND p_expected <> CASE WHEN v_live THEN v_log.sequence ELSE 0 END
+                THEN jsonb_build_object('stale', CASE WHEN v_live THEN v_log.sequence ELSE 0 END)
+            WHEN v_fresh = 0
+                THEN jsonb_build_object('epoch', v_log.epoch, 'sequence', v_log.sequence, 'known', v_known)
+        END;
+        EXIT WHEN v_live OR v_result IS NOT NULL;
+        v_log := perdure.begin_log(p_tenant, p_slug, p_log, p_settings, v_log, v_now);
+        EXIT WHEN v_log.log_id IS NOT NULL;
+    END LOOP;
+    IF v_result IS NULL THEN
+        -- Times of a log do not go back, so that what was recorded before a moment is what came before.
+        v_now := greatest(v_now, v_log.updated_at);
+        INSERT INTO perdure.log_entries (tenant_id, log_id, epoch, sequence, entry_id, fingerprint, recorded_at, body)
+        SELECT p_tenant, v_id, v_log.epoch, v_log.sequence + row_number() OVER (ORDER BY given.place), given.entry_id,
+            given.fingerprint, v_now, given.body
+        FROM unnest(p_ids, p_fingerprints, p_bodies) WITH ORDINALITY AS given (entry_id, fingerprint, body, place)
+        WHERE NOT v_known ? given.entry_id;
+        UPDATE perdure.logs SET sequence = v_log.sequence + v_fresh, updated_at = v_now,
+            ends_at = perdure.log_end(v_now, v_log.ttl_s, v_log.expires_at)
+            WHERE tenant_id = p_tenant AND log_id = v_id;
+        PERFORM perdure.keep_audit(p_tenant, v_id, p_audit);
+        v_result := jsonb_build_object('epoch', v_log.epoch, 'sequence', v_log.sequence, 'known', v_known);
+    END IF;
+    v_context := perdure.leave_tenant(v_context);
+    RETURN v_result;
+END
+$$;
+
+ALTER FUNCTION perdure.append_log(p_tenant uuid, p_slug text, p_log jsonb, p_ids text[], p_fingerprints text[], p_bodies bytea[], p_expected bigint, p_settings jsonb, p_audit text, p_patience_ms integer) OWNER TO perdure_owner;
+
+CREATE TABLE perdure.logs (
+    tenant_id uuid NOT NULL,
+    log_id uuid NOT NULL,
+    kind perdure.store_kind NOT NULL,
+    container text NOT NULL COLLATE pg_catalog."C",
+    user_name text COLLATE pg_catalog."C",
+    epoch bigint NOT NULL,
+    sequence bigint NOT NULL,
+    earliest bigint NOT NULL,
+    version bigint NOT NULL,
+    ttl_s bigint,
+    expires_at timestamp with time zone,
+    ends_at timestamp with time zone,
+    attributes bytea NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL
+)
+WITH (fillfactor='50');
+
+ALTER TABLE ONLY perdure.logs FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE perdure.logs OWNER TO perdure_owner;
+
+CREATE FUNCTION perdure.begin_log(p_tenant uuid, p_slug text, p_log jsonb, p_settings jsonb, p_old perdure.logs, p_now timestamp with time zone) RETURNS perdure.logs
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    v_log perdure.logs;
+    v_epoch bigint := floor(extract(epoch FROM p_now) * 1000);
+    v_ttl_s bigint := (p_settings ->> 'ttl_s')::bigint;
+    v_expires timestamptz := (p_settings ->> 'expires_at')::timestamptz;
+    v_attributes bytea := coalesce(decode(p_settings ->> 'attributes', 'hex'), '{}');
+BEGIN
+    IF p_old.log_id IS NOT NULL THEN
+        PERFORM perdure.discard_epoch(p_old);
+        UPDATE perdure.logs SET epoch = greatest(p_old.epoch + 1, v_epoch), sequence = 0, earliest = 1, version = 1,
+            ttl_s = v_ttl_s, expires_at = v_expires, ends_at = perdure.log_end(p_now, v_ttl_s, v_expires),
+            attributes = v_attributes, created_at = p_now, updated_at = p_now
+            WHERE tenant_id = p_tenant AND log_id = p_old.log_id RETURNING * INTO v_log;
+        RETURN v_log;
+    END IF;
+    PERFORM perdure.require_tenant(p_tenant, p_slug);
+    INSERT INTO perdure.logs (tenant_id, log_id, kind, container, user_name, epoch, sequence, earliest, version, ttl_s,
+        expires_at, ends_at, attributes, created_at, updated_at)
+    VALUES (p_tenant, (p_log ->> 'id')::uuid, p_log ->> 'kind', p_log ->> 'container', p_log ->> 'user', v_epoch, 0, 1,
+        1, v_ttl_s, v_expires, perdure.log_end(p_now, v_ttl_s, v_expires), v_attributes, p_now, p_now)
+    ON CONFLICT DO NOTHING RETURNING * INTO v_log;
+    RETURN v_log;
+END
+$$;
+
+ALTER FUNCTION perdure.begin_log(p_tenant uuid, p_slug text, p_log jsonb, p_settings jsonb, p_old perdure.logs, p_now timestamp with time zone) OWNER TO perdure_owner;
 
 CREATE FUNCTION perdure.bury_undelivered(p_tenant uuid, p_run uuid, p_cause uuid, p_now timestamp with time zone) RETURNS jsonb
     LANGUAGE plpgsql
@@ -280,6 +417,35 @@ $$;
 
 ALTER FUNCTION perdure.claim_runs(p_request jsonb) OWNER TO perdure_owner;
 
+CREATE FUNCTION perdure.clear_log(p_tenant uuid, p_log uuid, p_audit text, p_patience_ms integer) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    v_context text := perdure.enter_store(p_tenant, p_patience_ms);
+    v_log perdure.logs;
+    v_now timestamptz;
+    v_live boolean;
+BEGIN
+    SELECT * INTO v_log FROM perdure.logs WHERE tenant_id = p_tenant AND log_id = p_log FOR NO KEY UPDATE;
+    v_now := perdure.instant();
+    v_live := v_log.log_id IS NOT NULL AND (v_log.ends_at IS NULL OR v_log.ends_at > v_now);
+    IF v_live THEN
+        PERFORM perdure.discard_epoch(v_log);
+        UPDATE perdure.logs SET epoch = greatest(v_log.epoch + 1, floor(extract(epoch FROM v_now) * 1000)::bigint),
+            sequence = 0, earliest = 1, updated_at = v_now,
+            ends_at = perdure.log_end(v_now, v_log.ttl_s, v_log.expires_at)
+            WHERE tenant_id = p_tenant AND log_id = p_log;
+        PERFORM perdure.keep_audit(p_tenant, p_log, p_audit);
+    END IF;
+    v_context := perdure.leave_tenant(v_context);
+    RETURN v_live;
+END
+$$;
+
+ALTER FUNCTION perdure.clear_log(p_tenant uuid, p_log uuid, p_audit text, p_patience_ms integer) OWNER TO perdure_owner;
+
 CREATE FUNCTION perdure.close_open_work(p_tenant uuid, p_run uuid, p_status text, p_cause uuid, p_now timestamp with time zone) RETURNS jsonb
     LANGUAGE plpgsql
     AS $$
@@ -397,6 +563,99 @@ $$;
 
 ALTER FUNCTION perdure.commit_many(p_tenant uuid, p_slug text, p_changes jsonb, p_now timestamp with time zone) OWNER TO perdure_owner;
 
+CREATE FUNCTION perdure.commit_route(p_tenant uuid, p_slug text, p_change jsonb, p_route text, p_history text, p_event text, p_patience_ms integer) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    v_context text := perdure.enter_store(p_tenant, p_patience_ms);
+    v_key text := p_change ->> 'key';
+    v_route uuid := (p_change ->> 'route_id')::uuid;
+    v_version bigint := (p_change ->> 'version')::bigint;
+    v_at timestamptz := (p_change ->> 'changed_at')::timestamptz;
+    v_found bigint;
+    v_registry bigint;
+    v_result jsonb;
+BEGIN
+    -- One change of the registry after the other: its version is a number that everybody sees grow in order.
+    INSERT INTO perdure.route_registry (version) VALUES (0) ON CONFLICT DO NOTHING;
+    SELECT version + 1 INTO v_registry FROM perdure.route_registry FOR NO KEY UPDATE;
+    SELECT version INTO v_found FROM perdure.routes WHERE tenant_id = p_tenant AND route_key = v_key;
+    SELECT jsonb_build_object('version', registry_version) INTO v_result FROM perdure.route_history
+        WHERE tenant_id = p_tenant AND route_key = v_key AND version = v_version AND route_id = v_route
+            AND changed_at = v_at;
+    IF v_result IS NULL AND coalesce(v_found, 0) <> (p_change ->> 'expected')::bigint THEN
+        v_result := jsonb_build_object('stale', coalesce(v_found, 0));
+    END IF;
+    IF v_result IS NULL THEN
+        IF p_tenant = '49d05302-1e47-5363-ab16-c00166ac25fb'::uuid THEN
+            -- The control plane belongs to every plane: nobody has to add it, outside lab neither.
+            INSERT INTO perdure.tenants (tenant_id, slug) VALUES (p_tenant, 't_system') ON CONFLICT DO NOTHING;
+            INSERT INTO perdure.tenant_sequences (tenant_id) VALUES (p_tenant) ON CONFLICT DO NOTHING;
+        ELSE
+            PERFORM perdure.require_tenant(p_tenant, p_slug);
+        END IF;
+        INSERT INTO perdure.routes (tenant_id, route_key, route_id, version, record)
+        VALUES (p_tenant, v_key, v_route, v_version, p_route)
+        ON CONFLICT (tenant_id, route_key) DO UPDATE SET route_id = excluded.route_id, version = excluded.version,
+            record = excluded.record, updated_at = now();
+        INSERT INTO perdure.route_history (tenant_id, route_key, version, route_id, changed_at, registry_version, record)
+        VALUES (p_tenant, v_key, v_version, v_route, v_at, v_registry, p_history);
+        INSERT INTO perdure.route_events (tenant_id, event_id, registry_version, record)
+        VALUES (p_tenant, p_change ->> 'event_id', v_registry, p_event);
+        UPDATE perdure.route_registry SET version = v_registry, updated_at = now();
+        v_result := jsonb_build_object('version', v_registry);
+    END IF;
+    v_context := perdure.leave_tenant(v_context);
+    RETURN v_result;
+END
+$$;
+
+ALTER FUNCTION perdure.commit_route(p_tenant uuid, p_slug text, p_change jsonb, p_route text, p_history text, p_event text, p_patience_ms integer) OWNER TO perdure_owner;
+
+CREATE FUNCTION perdure.configure_log(p_tenant uuid, p_slug text, p_log jsonb, p_settings jsonb, p_if_version bigint, p_audit text, p_patience_ms integer) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    v_context text := perdure.enter_store(p_tenant, p_patience_ms);
+    v_id uuid := (p_log ->> 'id')::uuid;
+    v_log perdure.logs;
+    v_now timestamptz;
+    v_live boolean;
+    v_stale bigint;
+BEGIN
+    LOOP
+        SELECT * INTO v_log FROM perdure.logs WHERE tenant_id = p_tenant AND log_id = v_id FOR NO KEY UPDATE;
+        v_now := perdure.instant();
+        v_live := v_log.log_id IS NOT NULL AND (v_log.ends_at IS NULL OR v_log.ends_at > v_now);
+        v_stale := CASE WHEN v_live THEN v_log.version ELSE 0 END;
+        EXIT WHEN v_live OR p_if_version <> v_stale;
+        v_log := perdure.begin_log(p_tenant, p_slug, p_log, p_settings, v_log, v_now);
+        EXIT WHEN v_log.log_id IS NOT NULL;
+    END LOOP;
+    IF p_if_version <> v_stale THEN
+        v_context := perdure.leave_tenant(v_context);
+        RETURN jsonb_build_object('stale', v_stale);
+    END IF;
+    IF v_live THEN
+        UPDATE perdure.logs SET version = version + 1, ttl_s = (p_settings ->> 'ttl_s')::bigint,
+            expires_at = (p_settings ->> 'expires_at')::timestamptz,
+            attributes = decode(p_settings ->> 'attributes', 'hex'),
+            ends_at = perdure.log_end(updated_at, (p_settings ->> 'ttl_s')::bigint,
+                (p_settings ->> 'expires_at')::timestamptz)
+            WHERE tenant_id = p_tenant AND log_id = v_id RETURNING * INTO v_log;
+    END IF;
+    PERFORM perdure.keep_audit(p_tenant, v_id, p_audit);
+    v_context := perdure.leave_tenant(v_context);
+    RETURN jsonb_build_object('log', to_jsonb(v_log) - '{container,attributes,user_name}'::text[]);
+END
+$$;
+
+ALTER FUNCTION perdure.configure_log(p_tenant uuid, p_slug text, p_log jsonb, p_settings jsonb, p_if_version bigint, p_audit text, p_patience_ms integer) OWNER TO perdure_owner;
+
 CREATE FUNCTION perdure.current_tenant_id() RETURNS uuid
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$SELECT nullif(current_setting('app.current_tenant_id', true), '')::uuid$$;
@@ -408,6 +667,23 @@ CREATE FUNCTION perdure.current_user_id() RETURNS uuid
     AS $$SELECT nullif(current_setting('app.current_user_id', true), '')::uuid$$;
 
 ALTER FUNCTION perdure.current_user_id() OWNER TO perdure_owner;
+
+CREATE FUNCTION perdure.discard_epoch(p_log perdure.logs) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF p_log.sequence - p_log.earliest >= 2000 THEN
+        INSERT INTO perdure.log_remains (tenant_id, log_id, epoch, earliest, sequence)
+        VALUES (p_log.tenant_id, p_log.log_id, p_log.epoch, p_log.earliest, p_log.sequence) ON CONFLICT DO NOTHING;
+    ELSIF p_log.sequence >= p_log.earliest THEN
+        DELETE FROM perdure.log_entries
+            WHERE tenant_id = p_log.tenant_id AND log_id = p_log.log_id AND epoch = p_log.epoch
+                AND sequence BETWEEN p_log.earliest AND p_log.sequence;
+    END IF;
+END
+$$;
+
+ALTER FUNCTION perdure.discard_epoch(p_log perdure.logs) OWNER TO perdure_owner;
 
 CREATE FUNCTION perdure.draft_event(p_id uuid, p_type text, p_aggregate text, p_aggregate_id uuid, p_correlation uuid, p_cause uuid, p_data jsonb) RETURNS jsonb
     LANGUAGE plpgsql
@@ -588,6 +864,17 @@ $$;
 
 ALTER FUNCTION perdure.end_tool_calls(p_tenant uuid, p_run uuid, p_change jsonb, p_events jsonb, p_now timestamp with time zone) OWNER TO perdure_owner;
 
+CREATE FUNCTION perdure.enter_store(p_tenant uuid, p_patience_ms integer) RETURNS text
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    PERFORM set_config('lock_timeout', greatest(p_patience_ms, 1) || 'ms', true);
+    RETURN perdure.enter_tenant(p_tenant, NULL);
+END
+$$;
+
+ALTER FUNCTION perdure.enter_store(p_tenant uuid, p_patience_ms integer) OWNER TO perdure_owner;
+
 CREATE FUNCTION perdure.enter_tenant(p_tenant uuid, p_user uuid) RETURNS text
     LANGUAGE plpgsql
     AS $$
@@ -606,6 +893,64 @@ END
 $$;
 
 ALTER FUNCTION perdure.enter_tenant(p_tenant uuid, p_user uuid) OWNER TO perdure_owner;
+
+CREATE FUNCTION perdure.erase_log(p_tenant uuid, p_log uuid, p_limit bigint, p_patience_ms integer) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    v_context text := perdure.enter_store(p_tenant, p_patience_ms);
+    v_log perdure.logs;
+    v_live boolean;
+    v_removed bigint;
+BEGIN
+    SELECT * INTO v_log FROM perdure.logs WHERE tenant_id = p_tenant AND log_id = p_log FOR UPDATE;
+    v_live := v_log.log_id IS NOT NULL AND (v_log.ends_at IS NULL OR v_log.ends_at > perdure.instant());
+    IF v_log.log_id IS NOT NULL THEN
+        PERFORM perdure.discard_epoch(v_log);
+        DELETE FROM perdure.logs WHERE tenant_id = p_tenant AND log_id = p_log;
+    END IF;
+    DELETE FROM perdure.store_audit WHERE tenant_id = p_tenant AND container_id = p_log;
+    v_removed := perdure.remove_remains(p_tenant, p_log, p_limit);
+    v_context := perdure.leave_tenant(v_context);
+    RETURN jsonb_build_object('erased', v_live, 'more', v_removed = p_limit);
+END
+$$;
+
+ALTER FUNCTION perdure.erase_log(p_tenant uuid, p_log uuid, p_limit bigint, p_patience_ms integer) OWNER TO perdure_owner;
+
+CREATE FUNCTION perdure.erase_rows(p_tenant uuid, p_container uuid, p_limit bigint, p_patience_ms integer) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    v_context text := perdure.enter_store(p_tenant, p_patience_ms);
+    v_now timestamptz := perdure.instant();
+    v_keys text[];
+    v_erased bigint;
+BEGIN
+    PERFORM FROM perdure.row_containers WHERE tenant_id = p_tenant AND container_id = p_container FOR UPDATE;
+    v_keys := ARRAY(SELECT key FROM perdure.versioned_rows
+        WHERE tenant_id = p_tenant AND container_id = p_container ORDER BY key LIMIT p_limit);
+    WITH removed AS (
+        DELETE FROM perdure.versioned_rows
+            WHERE tenant_id = p_tenant AND container_id = p_container AND key >= v_keys[1]
+                AND key <= v_keys[cardinality(v_keys)]
+            RETURNING expires_at
+    )
+    SELECT count(*) FILTER (WHERE expires_at IS NULL OR expires_at > v_now) INTO v_erased FROM removed;
+    IF cardinality(v_keys) < p_limit THEN
+        DELETE FROM perdure.row_containers WHERE tenant_id = p_tenant AND container_id = p_container;
+        DELETE FROM perdure.store_audit WHERE tenant_id = p_tenant AND container_id = p_container;
+    END IF;
+    v_context := perdure.leave_tenant(v_context);
+    RETURN jsonb_build_object('erased', v_erased, 'more', cardinality(v_keys) = p_limit);
+END
+$$;
+
+ALTER FUNCTION perdure.erase_rows(p_tenant uuid, p_container uuid, p_limit bigint, p_patience_ms integer) OWNER TO perdure_owner;
 
 CREATE FUNCTION perdure.explain_closed_run(p_tenant uuid, p_run uuid) RETURNS void
     LANGUAGE plpgsql
@@ -847,6 +1192,25 @@ $$;
 
 ALTER FUNCTION perdure.guard_row() OWNER TO perdure_owner;
 
+CREATE FUNCTION perdure.hold_container(p_tenant uuid, p_slug text, p_rows jsonb) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    v_id uuid := (p_rows ->> 'id')::uuid;
+BEGIN
+    LOOP
+        PERFORM FROM perdure.row_containers WHERE tenant_id = p_tenant AND container_id = v_id FOR KEY SHARE;
+        EXIT WHEN FOUND;
+        PERFORM perdure.require_tenant(p_tenant, p_slug);
+        INSERT INTO perdure.row_containers (tenant_id, container_id, kind, container, user_name)
+        VALUES (p_tenant, v_id, p_rows ->> 'kind', p_rows ->> 'container', p_rows ->> 'user') ON CONFLICT DO NOTHING;
+        EXIT WHEN FOUND;
+    END LOOP;
+END
+$$;
+
+ALTER FUNCTION perdure.hold_container(p_tenant uuid, p_slug text, p_rows jsonb) OWNER TO perdure_owner;
+
 CREATE FUNCTION perdure.insert_audit(p_tenant uuid, p_change jsonb, p_now timestamp with time zone) RETURNS void
     LANGUAGE sql
     AS $$
@@ -1060,6 +1424,19 @@ CREATE FUNCTION perdure.instant() RETURNS timestamp with time zone
 
 ALTER FUNCTION perdure.instant() OWNER TO perdure_owner;
 
+CREATE FUNCTION perdure.keep_audit(p_tenant uuid, p_container uuid, p_audit text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF p_audit IS NOT NULL THEN
+        INSERT INTO perdure.store_audit (tenant_id, container_id, audit_id, record)
+        VALUES (p_tenant, p_container, (p_audit::jsonb ->> 'audit_id')::uuid, p_audit) ON CONFLICT DO NOTHING;
+    END IF;
+END
+$$;
+
+ALTER FUNCTION perdure.keep_audit(p_tenant uuid, p_container uuid, p_audit text) OWNER TO perdure_owner;
+
 CREATE FUNCTION perdure.leave_tenant(p_context text) RETURNS text
     LANGUAGE plpgsql
     AS $$
@@ -1069,6 +1446,31 @@ END
 $$;
 
 ALTER FUNCTION perdure.leave_tenant(p_context text) OWNER TO perdure_owner;
+
+CREATE FUNCTION perdure.log_end(p_touched timestamp with time zone, p_ttl_s bigint, p_expires timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE
+    AS $$SELECT least(p_expires, p_touched + p_ttl_s * interval '1 second')$$;
+
+ALTER FUNCTION perdure.log_end(p_touched timestamp with time zone, p_ttl_s bigint, p_expires timestamp with time zone) OWNER TO perdure_owner;
+
+CREATE FUNCTION perdure.mark_routes_relayed(p_event_ids text[], p_patience_ms integer) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    v_context text := perdure.enter_store('49d05302-1e47-5363-ab16-c00166ac25fb', p_patience_ms);
+    v_marked integer;
+BEGIN
+    UPDATE perdure.route_events SET relayed_at = perdure.instant()
+        WHERE relayed_at IS NULL AND event_id = ANY (p_event_ids);
+    GET DIAGNOSTICS v_marked = ROW_COUNT;
+    v_context := perdure.leave_tenant(v_context);
+    RETURN v_marked;
+END
+$$;
+
+ALTER FUNCTION perdure.mark_routes_relayed(p_event_ids text[], p_patience_ms integer) OWNER TO perdure_owner;
 
 CREATE FUNCTION perdure.number_events(p_tenant uuid, p_slug text, p_count integer) RETURNS bigint
     LANGUAGE plpgsql
@@ -1159,6 +1561,17 @@ $$;
 
 ALTER FUNCTION perdure.refuse_late_addition() OWNER TO perdure_owner;
 
+CREATE FUNCTION perdure.refuse_record_change() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    RAISE EXCEPTION '% of %.% is refused: it is a record of what happened', tg_op, tg_table_schema, tg_table_name
+        USING ERRCODE = 'PD001', HINT = 'Correct with a new record; history is never rewritten.';
+END
+$$;
+
+ALTER FUNCTION perdure.refuse_record_change() OWNER TO perdure_owner;
+
 CREATE FUNCTION perdure.refuse_silent_mutation() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1204,6 +1617,37 @@ END
 $$;
 
 ALTER FUNCTION perdure.refuse_unscoped_update() OWNER TO perdure_owner;
+
+CREATE FUNCTION perdure.remove_remains(p_tenant uuid, p_log uuid, p_limit bigint) RETURNS bigint
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    v_rest perdure.log_remains;
+    v_left bigint := p_limit;
+    v_upto bigint;
+BEGIN
+    WHILE v_left > 0 LOOP
+        SELECT * INTO v_rest FROM perdure.log_remains
+            WHERE tenant_id = p_tenant AND (p_log IS NULL OR log_id = p_log) LIMIT 1 FOR UPDATE SKIP LOCKED;
+        EXIT WHEN NOT FOUND;
+        v_upto := least(v_rest.sequence, v_rest.earliest + v_left - 1);
+        DELETE FROM perdure.log_entries
+            WHERE tenant_id = p_tenant AND log_id = v_rest.log_id AND epoch = v_rest.epoch
+                AND sequence BETWEEN v_rest.earliest AND v_upto;
+        v_left := v_left - (v_upto - v_rest.earliest + 1);
+        IF v_upto < v_rest.sequence THEN
+            UPDATE perdure.log_remains SET earliest = v_upto + 1, updated_at = now()
+                WHERE tenant_id = p_tenant AND log_id = v_rest.log_id AND epoch = v_rest.epoch;
+        ELSE
+            DELETE FROM perdure.log_remains
+                WHERE tenant_id = p_tenant AND log_id = v_rest.log_id AND epoch = v_rest.epoch;
+        END IF;
+    END LOOP;
+    RETURN p_limit - v_left;
+END
+$$;
+
+ALTER FUNCTION perdure.remove_remains(p_tenant uuid, p_log uuid, p_limit bigint) OWNER TO perdure_owner;
 
 CREATE FUNCTION perdure.renew_run_lease(p_request jsonb) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1279,6 +1723,104 @@ $$;
 
 ALTER FUNCTION perdure.requeue_outbox(p_request jsonb) OWNER TO perdure_owner;
 
+CREATE FUNCTION perdure.require_tenant(p_tenant uuid, p_slug text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    PERFORM FROM perdure.tenants WHERE tenant_id = p_tenant;
+    IF NOT FOUND THEN
+        PERFORM perdure.admit_tenant(p_tenant, p_slug);
+    END IF;
+END
+$$;
+
+ALTER FUNCTION perdure.require_tenant(p_tenant uuid, p_slug text) OWNER TO perdure_owner;
+
+CREATE FUNCTION perdure.restore_log(p_tenant uuid, p_slug text, p_log jsonb, p_head jsonb, p_sequences bigint[], p_ids text[], p_fingerprints text[], p_times timestamp with time zone[], p_bodies bytea[], p_patience_ms integer) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    v_context text := perdure.enter_store(p_tenant, p_patience_ms);
+    v_id uuid := (p_log ->> 'id')::uuid;
+    v_epoch bigint := (p_head ->> 'epoch')::bigint;
+    v_earliest bigint := (p_head ->> 'earliest')::bigint;
+    v_updated timestamptz := (p_head ->> 'updated_at')::timestamptz;
+    v_ttl_s bigint := (p_head ->> 'ttl_s')::bigint;
+    v_expires timestamptz := (p_head ->> 'expires_at')::timestamptz;
+    v_log perdure.logs;
+    v_last bigint;
+BEGIN
+    LOOP
+        SELECT * INTO v_log FROM perdure.logs WHERE tenant_id = p_tenant AND log_id = v_id FOR NO KEY UPDATE;
+        IF v_log.epoch = v_epoch THEN
+            v_earliest := greatest(v_earliest, v_log.earliest);
+            v_last := greatest(v_log.sequence, v_earliest - 1);
+        ELSE
+            v_last := v_earliest - 1;
+        END IF;
+        IF (SELECT min(given) FROM unnest(p_sequences) AS given WHERE given >= v_earliest) > v_last + 1 THEN
+            v_context := perdure.leave_tenant(v_context);
+            RETURN v_last;
+        END IF;
+        EXIT WHEN v_log.log_id IS NOT NULL;
+        v_log := perdure.begin_log(p_tenant, p_slug, p_log, p_head, NULL, v_updated);
+        EXIT WHEN v_log.log_id IS NOT NULL;
+    END LOOP;
+    IF v_log.epoch <> v_epoch THEN
+        PERFORM perdure.discard_epoch(v_log);
+    END IF;
+    -- What an earlier life of this log left under the same epoch, and what was trimmed since the last page.
+    DELETE FROM perdure.log_remains WHERE tenant_id = p_tenant AND log_id = v_id AND epoch = v_epoch;
+    DELETE FROM perdure.log_entries
+        WHERE tenant_id = p_tenant AND log_id = v_id AND epoch = v_epoch AND sequence < v_earliest;
+    DELETE FROM perdure.log_entries
+        WHERE tenant_id = p_tenant AND log_id = v_id AND epoch = v_epoch AND sequence > v_last;
+    INSERT INTO perdure.log_entries (tenant_id, log_id, epoch, sequence, entry_id, fingerprint, recorded_at, body)
+    SELECT p_tenant, v_id, v_epoch, given.sequence, given.entry_id, given.fingerprint, given.recorded_at, given.body
+    FROM unnest(p_sequences, p_ids, p_fingerprints, p_times, p_bodies)
+        AS given (sequence, entry_id, fingerprint, recorded_at, body)
+    WHERE given.sequence >= v_earliest
+    ON CONFLICT DO NOTHING;
+    UPDATE perdure.logs SET epoch = v_epoch, earliest = v_earliest,
+        sequence = greatest(v_last, (SELECT max(given) FROM unnest(p_sequences) AS given)),
+        version = (p_head ->> 'version')::bigint, ttl_s = v_ttl_s, expires_at = v_expires,
+        attributes = decode(p_head ->> 'attributes', 'hex'), created_at = (p_head ->> 'created_at')::timestamptz,
+        updated_at = v_updated, ends_at = perdure.log_end(v_updated, v_ttl_s, v_expires)
+        WHERE tenant_id = p_tenant AND log_id = v_id;
+    v_context := perdure.leave_tenant(v_context);
+    RETURN NULL;
+END
+$$;
+
+ALTER FUNCTION perdure.restore_log(p_tenant uuid, p_slug text, p_log jsonb, p_head jsonb, p_sequences bigint[], p_ids text[], p_fingerprints text[], p_times timestamp with time zone[], p_bodies bytea[], p_patience_ms integer) OWNER TO perdure_owner;
+
+CREATE FUNCTION perdure.restore_rows(p_tenant uuid, p_slug text, p_rows jsonb, p_keys text[], p_values bytea[], p_versions bigint[], p_incarnations text[], p_expires timestamp with time zone[], p_created timestamp with time zone[], p_updated timestamp with time zone[], p_patience_ms integer) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    v_context text := perdure.enter_store(p_tenant, p_patience_ms);
+BEGIN
+    PERFORM perdure.hold_container(p_tenant, p_slug, p_rows);
+    INSERT INTO perdure.versioned_rows (tenant_id, container_id, key, value, version, incarnation, expires_at,
+        created_at, updated_at)
+    SELECT p_tenant, (p_rows ->> 'id')::uuid, given.key, given.value, given.version, given.incarnation,
+        given.expires_at, given.created_at, given.updated_at
+    FROM unnest(p_keys, p_values, p_versions, p_incarnations, p_expires, p_created, p_updated) WITH ORDINALITY
+        AS given (key, value, version, incarnation, expires_at, created_at, updated_at, place)
+    ORDER BY given.place
+    ON CONFLICT (tenant_id, container_id, key) DO UPDATE SET value = excluded.value, version = excluded.version,
+        incarnation = excluded.incarnation, expires_at = excluded.expires_at, created_at = excluded.created_at,
+        updated_at = excluded.updated_at;
+    v_context := perdure.leave_tenant(v_context);
+END
+$$;
+
+ALTER FUNCTION perdure.restore_rows(p_tenant uuid, p_slug text, p_rows jsonb, p_keys text[], p_values bytea[], p_versions bigint[], p_incarnations text[], p_expires timestamp with time zone[], p_created timestamp with time zone[], p_updated timestamp with time zone[], p_patience_ms integer) OWNER TO perdure_owner;
+
 CREATE FUNCTION perdure.settle_run(p_tenant uuid, p_run uuid, p_change jsonb, p_now timestamp with time zone) RETURNS jsonb
     LANGUAGE plpgsql
     AS $$
@@ -1319,6 +1861,122 @@ END
 $$;
 
 ALTER FUNCTION perdure.settle_run(p_tenant uuid, p_run uuid, p_change jsonb, p_now timestamp with time zone) OWNER TO perdure_owner;
+
+CREATE FUNCTION perdure.sweep_logs(p_limit bigint, p_entries bigint, p_patience_ms integer) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    v_context text := coalesce(current_setting('app.current_tenant_id', true), '');
+    v_now timestamptz := perdure.instant();
+    v_tenant uuid;
+    v_log perdure.logs;
+    v_logs bigint := p_limit;
+    v_entries bigint := p_entries;
+BEGIN
+    FOR v_tenant IN SELECT tenant_id FROM perdure.tenants ORDER BY tenant_id LOOP
+        PERFORM perdure.enter_store(v_tenant, p_patience_ms);
+        FOR v_log IN
+            SELECT * FROM perdure.logs WHERE tenant_id = v_tenant AND ends_at <= v_now
+            ORDER BY ends_at LIMIT v_logs FOR UPDATE SKIP LOCKED
+        LOOP
+            PERFORM perdure.discard_epoch(v_log);
+            DELETE FROM perdure.logs WHERE tenant_id = v_tenant AND log_id = v_log.log_id;
+            v_logs := v_logs - 1;
+        END LOOP;
+        v_entries := v_entries - perdure.remove_remains(v_tenant, NULL, v_entries);
+        EXIT WHEN v_logs <= 0 AND v_entries <= 0;
+    END LOOP;
+    v_context := perdure.leave_tenant(v_context);
+    RETURN jsonb_build_object('removed', p_limit - v_logs, 'more', v_entries <= 0);
+END
+$$;
+
+ALTER FUNCTION perdure.sweep_logs(p_limit bigint, p_entries bigint, p_patience_ms integer) OWNER TO perdure_owner;
+
+CREATE FUNCTION perdure.sweep_rows(p_limit bigint, p_patience_ms integer) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    v_context text := coalesce(current_setting('app.current_tenant_id', true), '');
+    v_now timestamptz := perdure.instant();
+    v_tenant uuid;
+    v_row record;
+    v_left bigint := p_limit;
+    v_touched uuid[];
+BEGIN
+    FOR v_tenant IN SELECT tenant_id FROM perdure.tenants ORDER BY tenant_id LOOP
+        PERFORM perdure.enter_store(v_tenant, p_patience_ms);
+        v_touched := '{}';
+        FOR v_row IN
+            SELECT container_id, key FROM perdure.versioned_rows
+            WHERE tenant_id = v_tenant AND expires_at <= v_now ORDER BY expires_at LIMIT v_left FOR UPDATE SKIP LOCKED
+        LOOP
+            DELETE FROM perdure.versioned_rows
+                WHERE tenant_id = v_tenant AND container_id = v_row.container_id AND key = v_row.key;
+            v_touched := v_touched || v_row.container_id;
+            v_left := v_left - 1;
+        END LOOP;
+        FOR v_row IN
+            SELECT container_id FROM perdure.row_containers
+            WHERE tenant_id = v_tenant AND container_id = ANY (v_touched) FOR UPDATE SKIP LOCKED
+        LOOP
+            -- Looked at after the lock: who makes a row holds the name, so none can come now.
+            DELETE FROM perdure.row_containers
+                WHERE tenant_id = v_tenant AND container_id = v_row.container_id AND NOT EXISTS (
+                    SELECT FROM perdure.versioned_rows AS kept
+                    WHERE kept.tenant_id = v_tenant AND kept.container_id = v_row.container_id);
+        END LOOP;
+        EXIT WHEN v_left <= 0;
+    END LOOP;
+    v_context := perdure.leave_tenant(v_context);
+    RETURN p_limit - v_left;
+END
+$$;
+
+ALTER FUNCTION perdure.sweep_rows(p_limit bigint, p_patience_ms integer) OWNER TO perdure_owner;
+
+CREATE FUNCTION perdure.trim_log(p_tenant uuid, p_log uuid, p_before bigint, p_moment timestamp with time zone, p_limit bigint, p_audit text, p_patience_ms integer) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    v_context text := perdure.enter_store(p_tenant, p_patience_ms);
+    v_log perdure.logs;
+    v_last bigint;
+    v_upto bigint;
+    v_removed bigint := 0;
+BEGIN
+    SELECT * INTO v_log FROM perdure.logs
+        WHERE tenant_id = p_tenant AND log_id = p_log AND (ends_at IS NULL OR ends_at > perdure.instant())
+        FOR NO KEY UPDATE;
+    IF FOUND THEN
+        v_last := least(v_log.earliest + p_limit - 1, v_log.sequence);
+        v_upto := least(v_last, coalesce(p_before, v_last + 1) - 1);
+        IF p_moment IS NOT NULL THEN
+            SELECT coalesce(min(entry.sequence) - 1, v_upto) INTO v_upto FROM perdure.log_entries AS entry
+                WHERE entry.tenant_id = p_tenant AND entry.log_id = p_log AND entry.epoch = v_log.epoch
+                    AND entry.sequence BETWEEN v_log.earliest AND v_upto AND entry.recorded_at >= p_moment;
+        END IF;
+        v_removed := greatest(v_upto - v_log.earliest + 1, 0);
+    END IF;
+    IF v_removed > 0 THEN
+        DELETE FROM perdure.log_entries
+            WHERE tenant_id = p_tenant AND log_id = p_log AND epoch = v_log.epoch
+                AND sequence BETWEEN v_log.earliest AND v_upto;
+        UPDATE perdure.logs SET earliest = v_upto + 1 WHERE tenant_id = p_tenant AND log_id = p_log;
+        PERFORM perdure.keep_audit(p_tenant, p_log, p_audit);
+    END IF;
+    v_context := perdure.leave_tenant(v_context);
+    RETURN jsonb_build_object('removed', v_removed, 'more', v_removed = p_limit);
+END
+$$;
+
+ALTER FUNCTION perdure.trim_log(p_tenant uuid, p_log uuid, p_before bigint, p_moment timestamp with time zone, p_limit bigint, p_audit text, p_patience_ms integer) OWNER TO perdure_owner;
 
 CREATE FUNCTION perdure.try_write_change(p_tenant uuid, p_change jsonb, p_now timestamp with time zone) RETURNS jsonb
     LANGUAGE plpgsql
@@ -1439,6 +2097,78 @@ $$;
 
 ALTER FUNCTION perdure.write_change(p_tenant uuid, p_change jsonb, p_now timestamp with time zone) OWNER TO perdure_owner;
 
+CREATE FUNCTION perdure.write_rows(p_tenant uuid, p_slug text, p_rows jsonb, p_keys text[], p_values bytea[], p_expires timestamp with time zone[], p_versions bigint[], p_incarnations text[], p_audit text, p_patience_ms integer) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    v_context text := perdure.enter_store(p_tenant, p_patience_ms);
+    v_id uuid := (p_rows ->> 'id')::uuid;
+    v_now timestamptz;
+    v_held jsonb;
+    v_live jsonb;
+    v_key text;
+    v_result jsonb;
+    v_written jsonb := '{}';
+BEGIN
+    -- LIMIT keeps each key a look-up of its own, whatever the planner takes the container for.
+    SELECT coalesce(jsonb_object_agg(held.key, jsonb_build_object('version', held.version,
+            'incarnation', held.incarnation, 'expires_at', held.expires_at)), '{}') INTO v_held
+    FROM unnest(p_keys) AS given (key)
+    CROSS JOIN LATERAL (
+        SELECT * FROM perdure.versioned_rows AS kept
+        WHERE kept.tenant_id = p_tenant AND kept.container_id = v_id AND kept.key = given.key
+        LIMIT 1 FOR UPDATE) AS held;
+    v_now := perdure.instant();
+    SELECT coalesce(jsonb_object_agg(held.key, held.value), '{}') INTO v_live FROM jsonb_each(v_held) AS held
+        WHERE held.value ->> 'expires_at' IS NULL OR (held.value ->> 'expires_at')::timestamptz > v_now;
+    SELECT jsonb_build_object('stale', given.key, 'version', coalesce((v_live -> given.key ->> 'version')::bigint, 0))
+        INTO v_result
+    FROM unnest(p_keys, p_versions, p_incarnations) WITH ORDINALITY AS given (key, version, incarnation, place)
+    WHERE given.version <> coalesce((v_live -> given.key ->> 'version')::bigint, 0)
+        OR (given.version > 0 AND given.incarnation <> v_live -> given.key ->> 'incarnation')
+    ORDER BY given.place LIMIT 1;
+    IF v_result IS NULL THEN
+        -- One look-up a key: without statistics a join or an array would rather read the whole container.
+        FOREACH v_key IN ARRAY ARRAY(SELECT given.key FROM unnest(p_keys, p_values) AS given (key, value)
+                                     WHERE given.value IS NULL AND v_held ? given.key) LOOP
+            DELETE FROM perdure.versioned_rows WHERE tenant_id = p_tenant AND container_id = v_id AND key = v_key;
+        END LOOP;
+        IF EXISTS (SELECT FROM unnest(p_keys, p_values) AS given (key, value)
+                   WHERE given.value IS NOT NULL AND NOT v_held ? given.key) THEN
+            PERFORM perdure.hold_container(p_tenant, p_slug, p_rows);
+        END IF;
+        WITH written AS (
+            INSERT INTO perdure.versioned_rows AS kept (tenant_id, container_id, key, value, version, incarnation,
+                expires_at, created_at, updated_at)
+            SELECT p_tenant, v_id, given.key, given.value, 1, gen_random_uuid()::text, given.expires_at, v_now, v_now
+            FROM unnest(p_keys, p_values, p_expires) WITH ORDINALITY AS given (key, value, expires_at, place)
+            WHERE given.value IS NOT NULL
+            ORDER BY given.place
+            ON CONFLICT (tenant_id, container_id, key) DO UPDATE SET value = excluded.value,
+                expires_at = excluded.expires_at,
+                version = CASE WHEN kept.expires_at <= v_now THEN 1 ELSE kept.version + 1 END,
+                incarnation = CASE WHEN kept.expires_at <= v_now THEN excluded.incarnation ELSE kept.incarnation END,
+                created_at = CASE WHEN kept.expires_at <= v_now THEN v_now ELSE kept.created_at END,
+                updated_at = v_now
+                WHERE v_held ? kept.key OR p_versions[array_position(p_keys, kept.key)] IS NULL
+            RETURNING key, version, incarnation, created_at, updated_at
+        )
+        SELECT coalesce(jsonb_object_agg(written.key, to_jsonb(written) - 'key'), '{}') INTO v_written FROM written;
+        IF (SELECT count(*) FROM jsonb_object_keys(v_written)) < (SELECT count(value) FROM unnest(p_values) AS value) THEN
+            RAISE EXCEPTION 'a row was made by somebody else meanwhile' USING ERRCODE = 'serialization_failure';
+        END IF;
+        PERFORM perdure.keep_audit(p_tenant, v_id, p_audit);
+        v_result := jsonb_build_object('rows', v_written);
+    END IF;
+    v_context := perdure.leave_tenant(v_context);
+    RETURN v_result;
+END
+$$;
+
+ALTER FUNCTION perdure.write_rows(p_tenant uuid, p_slug text, p_rows jsonb, p_keys text[], p_values bytea[], p_expires timestamp with time zone[], p_versions bigint[], p_incarnations text[], p_audit text, p_patience_ms integer) OWNER TO perdure_owner;
+
 CREATE FUNCTION perdure.write_signal(p_tenant uuid, p_signal jsonb, p_content jsonb, p_change jsonb, p_now timestamp with time zone) RETURNS jsonb
     LANGUAGE plpgsql
     AS $$
@@ -1558,6 +2288,35 @@ ALTER TABLE ONLY perdure.entity_references FORCE ROW LEVEL SECURITY;
 
 ALTER TABLE perdure.entity_references OWNER TO perdure_owner;
 
+CREATE TABLE perdure.log_entries (
+    tenant_id uuid NOT NULL,
+    log_id uuid NOT NULL,
+    epoch bigint NOT NULL,
+    sequence bigint NOT NULL,
+    entry_id text NOT NULL COLLATE pg_catalog."C",
+    fingerprint text NOT NULL COLLATE pg_catalog."C",
+    recorded_at timestamp with time zone NOT NULL,
+    body bytea NOT NULL
+);
+
+ALTER TABLE ONLY perdure.log_entries FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE perdure.log_entries OWNER TO perdure_owner;
+
+CREATE TABLE perdure.log_remains (
+    tenant_id uuid NOT NULL,
+    log_id uuid NOT NULL,
+    epoch bigint NOT NULL,
+    earliest bigint NOT NULL,
+    sequence bigint NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE ONLY perdure.log_remains FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE perdure.log_remains OWNER TO perdure_owner;
+
 CREATE TABLE perdure.orchestration_events (
     tenant_id uuid NOT NULL,
     id uuid NOT NULL,
@@ -1632,6 +2391,70 @@ CREATE TABLE perdure.plane_settings (
 );
 
 ALTER TABLE perdure.plane_settings OWNER TO perdure_owner;
+
+CREATE TABLE perdure.route_events (
+    tenant_id uuid NOT NULL,
+    event_id text NOT NULL COLLATE pg_catalog."C",
+    registry_version bigint NOT NULL,
+    record text NOT NULL COLLATE pg_catalog."C",
+    relayed_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE ONLY perdure.route_events FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE perdure.route_events OWNER TO perdure_owner;
+
+CREATE TABLE perdure.route_history (
+    tenant_id uuid NOT NULL,
+    route_key text NOT NULL COLLATE pg_catalog."C",
+    version bigint NOT NULL,
+    route_id uuid NOT NULL,
+    changed_at timestamp with time zone NOT NULL,
+    registry_version bigint NOT NULL,
+    record text NOT NULL COLLATE pg_catalog."C",
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE ONLY perdure.route_history FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE perdure.route_history OWNER TO perdure_owner;
+
+CREATE TABLE perdure.route_registry (
+    singleton boolean DEFAULT true NOT NULL,
+    version bigint NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT ck_route_registry_singleton CHECK (singleton)
+);
+
+ALTER TABLE perdure.route_registry OWNER TO perdure_owner;
+
+CREATE TABLE perdure.routes (
+    tenant_id uuid NOT NULL,
+    route_key text NOT NULL COLLATE pg_catalog."C",
+    route_id uuid NOT NULL,
+    version bigint NOT NULL,
+    record text NOT NULL COLLATE pg_catalog."C",
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE ONLY perdure.routes FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE perdure.routes OWNER TO perdure_owner;
+
+CREATE TABLE perdure.row_containers (
+    tenant_id uuid NOT NULL,
+    container_id uuid NOT NULL,
+    kind perdure.store_kind NOT NULL,
+    container text NOT NULL COLLATE pg_catalog."C",
+    user_name text COLLATE pg_catalog."C",
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE ONLY perdure.row_containers FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE perdure.row_containers OWNER TO perdure_owner;
 
 CREATE TABLE perdure.run_checkpoints (
     tenant_id uuid NOT NULL,
@@ -1790,6 +2613,18 @@ ALTER TABLE ONLY perdure.steps FORCE ROW LEVEL SECURITY;
 
 ALTER TABLE perdure.steps OWNER TO perdure_owner;
 
+CREATE TABLE perdure.store_audit (
+    tenant_id uuid NOT NULL,
+    container_id uuid NOT NULL,
+    audit_id uuid NOT NULL,
+    record text NOT NULL COLLATE pg_catalog."C",
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE ONLY perdure.store_audit FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE perdure.store_audit OWNER TO perdure_owner;
+
 CREATE TABLE perdure.tenant_sequences (
     tenant_id uuid NOT NULL,
     last_number bigint DEFAULT 0 NOT NULL,
@@ -1863,6 +2698,23 @@ ALTER TABLE ONLY perdure.user_tenants FORCE ROW LEVEL SECURITY;
 
 ALTER TABLE perdure.user_tenants OWNER TO perdure_owner;
 
+CREATE TABLE perdure.versioned_rows (
+    tenant_id uuid NOT NULL,
+    container_id uuid NOT NULL,
+    key text NOT NULL COLLATE pg_catalog."C",
+    value bytea NOT NULL,
+    version bigint NOT NULL,
+    incarnation text NOT NULL COLLATE pg_catalog."C",
+    expires_at timestamp with time zone,
+    created_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL
+)
+WITH (fillfactor='80');
+
+ALTER TABLE ONLY perdure.versioned_rows FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE perdure.versioned_rows OWNER TO perdure_owner;
+
 ALTER TABLE ONLY perdure.audit_trail
     ADD CONSTRAINT pk_audit_trail PRIMARY KEY (tenant_id, id);
 
@@ -1872,6 +2724,15 @@ ALTER TABLE ONLY perdure.effects
 ALTER TABLE ONLY perdure.entity_references
     ADD CONSTRAINT pk_entity_references PRIMARY KEY (tenant_id, id);
 
+ALTER TABLE ONLY perdure.log_entries
+    ADD CONSTRAINT pk_log_entries PRIMARY KEY (tenant_id, log_id, epoch, sequence);
+
+ALTER TABLE ONLY perdure.log_remains
+    ADD CONSTRAINT pk_log_remains PRIMARY KEY (tenant_id, log_id, epoch);
+
+ALTER TABLE ONLY perdure.logs
+    ADD CONSTRAINT pk_logs PRIMARY KEY (tenant_id, log_id);
+
 ALTER TABLE ONLY perdure.orchestration_events
     ADD CONSTRAINT pk_orchestration_events PRIMARY KEY (tenant_id, id);
 
@@ -1880,6 +2741,21 @@ ALTER TABLE ONLY perdure.outbox_events
 
 ALTER TABLE ONLY perdure.plane_settings
     ADD CONSTRAINT pk_plane_settings PRIMARY KEY (singleton);
+
+ALTER TABLE ONLY perdure.route_events
+    ADD CONSTRAINT pk_route_events PRIMARY KEY (tenant_id, event_id);
+
+ALTER TABLE ONLY perdure.route_history
+    ADD CONSTRAINT pk_route_history PRIMARY KEY (tenant_id, route_key, version);
+
+ALTER TABLE ONLY perdure.route_registry
+    ADD CONSTRAINT pk_route_registry PRIMARY KEY (singleton);
+
+ALTER TABLE ONLY perdure.routes
+    ADD CONSTRAINT pk_routes PRIMARY KEY (tenant_id, route_key);
+
+ALTER TABLE ONLY perdure.row_containers
+    ADD CONSTRAINT pk_row_containers PRIMARY KEY (tenant_id, container_id);
 
 ALTER TABLE ONLY perdure.run_checkpoints
     ADD CONSTRAINT pk_run_checkpoints PRIMARY KEY (tenant_id, id);
@@ -1899,6 +2775,9 @@ ALTER TABLE ONLY perdure.status_transitions
 ALTER TABLE ONLY perdure.steps
     ADD CONSTRAINT pk_steps PRIMARY KEY (tenant_id, id);
 
+ALTER TABLE ONLY perdure.store_audit
+    ADD CONSTRAINT pk_store_audit PRIMARY KEY (tenant_id, container_id, audit_id);
+
 ALTER TABLE ONLY perdure.tenant_sequences
     ADD CONSTRAINT pk_tenant_sequences PRIMARY KEY (tenant_id);
 
@@ -1911,11 +2790,17 @@ ALTER TABLE ONLY perdure.tool_calls
 ALTER TABLE ONLY perdure.user_tenants
     ADD CONSTRAINT pk_user_tenants PRIMARY KEY (user_id, tenant_id);
 
+ALTER TABLE ONLY perdure.versioned_rows
+    ADD CONSTRAINT pk_versioned_rows PRIMARY KEY (tenant_id, container_id, key);
+
 ALTER TABLE ONLY perdure.effects
     ADD CONSTRAINT uq_effects_idempotency_key UNIQUE (tenant_id, idempotency_key);
 
 ALTER TABLE ONLY perdure.entity_references
     ADD CONSTRAINT uq_entity_references_entity UNIQUE (tenant_id, entity_type, entity_id, aggregate_id);
+
+ALTER TABLE ONLY perdure.log_entries
+    ADD CONSTRAINT uq_log_entries_id UNIQUE (tenant_id, log_id, epoch, entry_id);
 
 ALTER TABLE ONLY perdure.orchestration_events
     ADD CONSTRAINT uq_orchestration_events_sequence UNIQUE (tenant_id, sequence_number);
@@ -1967,6 +2852,12 @@ CREATE INDEX idx_events_correlation ON perdure.orchestration_events USING btree 
 
 CREATE INDEX idx_events_type ON perdure.orchestration_events USING btree (tenant_id, event_type, occurred_at DESC);
 
+CREATE INDEX idx_logs_end ON perdure.logs USING btree (tenant_id, ends_at) WHERE (ends_at IS NOT NULL);
+
+CREATE INDEX idx_logs_kind ON perdure.logs USING btree (tenant_id, kind, log_id);
+
+CREATE INDEX idx_logs_user ON perdure.logs USING btree (tenant_id, user_name, log_id) WHERE (user_name IS NOT NULL);
+
 CREATE INDEX idx_outbox_aggregate ON perdure.outbox_events USING btree (tenant_id, aggregate_id);
 
 CREATE INDEX idx_outbox_correlation ON perdure.outbox_events USING btree (tenant_id, correlation_id);
@@ -1978,6 +2869,12 @@ CREATE INDEX idx_outbox_lease ON perdure.outbox_events USING btree (locked_until
 CREATE INDEX idx_outbox_order ON perdure.outbox_events USING btree (tenant_id, ordering_key, ordering_seq) WHERE ((status)::text = ANY (ARRAY[('PENDING'::character varying)::text, ('PROCESSING'::character varying)::text, ('FAILED'::character varying)::text]));
 
 CREATE INDEX idx_outbox_status ON perdure.outbox_events USING btree (tenant_id, status, created_at);
+
+CREATE INDEX idx_route_events_unrelayed ON perdure.route_events USING btree (registry_version) WHERE (relayed_at IS NULL);
+
+CREATE INDEX idx_row_containers_kind ON perdure.row_containers USING btree (tenant_id, kind, container_id);
+
+CREATE INDEX idx_row_containers_user ON perdure.row_containers USING btree (tenant_id, user_name, container_id) WHERE (user_name IS NOT NULL);
 
 CREATE INDEX idx_runs_correlation ON perdure.runs USING btree (tenant_id, correlation_id);
 
@@ -1999,7 +2896,17 @@ CREATE INDEX idx_tool_calls_run ON perdure.tool_calls USING btree (tenant_id, ru
 
 CREATE INDEX idx_user_tenants_tenant_id ON perdure.user_tenants USING btree (tenant_id, user_id);
 
+CREATE INDEX idx_versioned_rows_end ON perdure.versioned_rows USING btree (tenant_id, expires_at) WHERE (expires_at IS NOT NULL);
+
+CREATE TRIGGER append_only BEFORE UPDATE ON perdure.log_entries FOR EACH STATEMENT EXECUTE FUNCTION perdure.refuse_record_change();
+
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON perdure.orchestration_events FOR EACH STATEMENT EXECUTE FUNCTION perdure.refuse_event_change();
+
+CREATE TRIGGER append_only BEFORE DELETE OR TRUNCATE ON perdure.route_events FOR EACH STATEMENT EXECUTE FUNCTION perdure.refuse_record_change();
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON perdure.route_history FOR EACH STATEMENT EXECUTE FUNCTION perdure.refuse_record_change();
+
+CREATE TRIGGER append_only BEFORE UPDATE OR TRUNCATE ON perdure.store_audit FOR EACH STATEMENT EXECUTE FUNCTION perdure.refuse_record_change();
 
 CREATE TRIGGER content BEFORE UPDATE ON perdure.effects FOR EACH ROW WHEN (((old.effect_spec IS DISTINCT FROM new.effect_spec) OR ((old.idempotency_key)::text <> (new.idempotency_key)::text))) EXECUTE FUNCTION perdure.refuse_content_change('the effect specification');
 
@@ -2035,6 +2942,8 @@ CREATE CONSTRAINT TRIGGER no_silent_mutation AFTER INSERT OR UPDATE OF status ON
 
 CREATE CONSTRAINT TRIGGER no_silent_mutation AFTER INSERT OR UPDATE OF status ON perdure.tool_calls DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION perdure.refuse_silent_mutation('TOOL_CALL');
 
+CREATE TRIGGER relayed_once BEFORE UPDATE ON perdure.route_events FOR EACH ROW WHEN (((old.relayed_at IS NOT NULL) OR (new.relayed_at IS NULL) OR (old.record <> new.record) OR (old.tenant_id <> new.tenant_id) OR (old.event_id <> new.event_id) OR (old.registry_version <> new.registry_version) OR (old.created_at <> new.created_at))) EXECUTE FUNCTION perdure.refuse_record_change();
+
 CREATE TRIGGER unscoped BEFORE UPDATE ON perdure.outbox_events FOR EACH STATEMENT EXECUTE FUNCTION perdure.refuse_unscoped_update();
 
 ALTER TABLE ONLY perdure.audit_trail
@@ -2048,6 +2957,15 @@ ALTER TABLE ONLY perdure.effects
 
 ALTER TABLE ONLY perdure.entity_references
     ADD CONSTRAINT fk_entity_references_runs FOREIGN KEY (tenant_id, run_id) REFERENCES perdure.runs(tenant_id, id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY perdure.logs
+    ADD CONSTRAINT fk_logs_tenants FOREIGN KEY (tenant_id) REFERENCES perdure.tenants(tenant_id);
+
+ALTER TABLE ONLY perdure.routes
+    ADD CONSTRAINT fk_routes_tenants FOREIGN KEY (tenant_id) REFERENCES perdure.tenants(tenant_id);
+
+ALTER TABLE ONLY perdure.row_containers
+    ADD CONSTRAINT fk_row_containers_tenants FOREIGN KEY (tenant_id) REFERENCES perdure.tenants(tenant_id);
 
 ALTER TABLE ONLY perdure.run_checkpoints
     ADD CONSTRAINT fk_run_checkpoints_runs FOREIGN KEY (tenant_id, run_id) REFERENCES perdure.runs(tenant_id, id) ON DELETE CASCADE;
@@ -2080,6 +2998,12 @@ ALTER TABLE perdure.effects ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE perdure.entity_references ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE perdure.log_entries ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE perdure.log_remains ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE perdure.logs ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE perdure.orchestration_events ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE perdure.outbox_events ENABLE ROW LEVEL SECURITY;
@@ -2088,6 +3012,8 @@ ALTER TABLE perdure.plane_settings ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY readable ON perdure.plane_settings FOR SELECT USING (true);
 
+CREATE POLICY readable ON perdure.route_registry FOR SELECT USING (true);
+
 CREATE POLICY readable ON perdure.status_transitions FOR SELECT USING (true);
 
 CREATE POLICY relay_select ON perdure.outbox_events FOR SELECT TO perdure_relay USING (true);
@@ -2095,6 +3021,16 @@ CREATE POLICY relay_select ON perdure.outbox_events FOR SELECT TO perdure_relay 
 CREATE POLICY relay_select ON perdure.steps FOR SELECT TO perdure_relay USING ((((step_type)::text = 'WAIT'::text) AND ((status)::text = 'RUNNING'::text)));
 
 CREATE POLICY relay_select ON perdure.tenants FOR SELECT TO perdure_relay USING (true);
+
+ALTER TABLE perdure.route_events ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE perdure.route_history ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE perdure.route_registry ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE perdure.routes ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE perdure.row_containers ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE perdure.run_checkpoints ENABLE ROW LEVEL SECURITY;
 
@@ -2106,15 +3042,31 @@ ALTER TABLE perdure.status_transitions ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE perdure.steps ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE perdure.store_audit ENABLE ROW LEVEL SECURITY;
+
 CREATE POLICY tenant_delete ON perdure.audit_trail FOR DELETE USING ((tenant_id = perdure.current_tenant_id()));
 
 CREATE POLICY tenant_delete ON perdure.effects FOR DELETE USING ((tenant_id = perdure.current_tenant_id()));
 
 CREATE POLICY tenant_delete ON perdure.entity_references FOR DELETE USING ((tenant_id = perdure.current_tenant_id()));
 
+CREATE POLICY tenant_delete ON perdure.log_entries FOR DELETE USING ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_delete ON perdure.log_remains FOR DELETE USING ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_delete ON perdure.logs FOR DELETE USING ((tenant_id = perdure.current_tenant_id()));
+
 CREATE POLICY tenant_delete ON perdure.orchestration_events FOR DELETE USING ((tenant_id = perdure.current_tenant_id()));
 
 CREATE POLICY tenant_delete ON perdure.outbox_events FOR DELETE USING ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_delete ON perdure.route_events FOR DELETE USING (((tenant_id = perdure.current_tenant_id()) OR (perdure.current_tenant_id() = '49d05302-1e47-5363-ab16-c00166ac25fb'::uuid)));
+
+CREATE POLICY tenant_delete ON perdure.route_history FOR DELETE USING (((tenant_id = perdure.current_tenant_id()) OR (perdure.current_tenant_id() = '49d05302-1e47-5363-ab16-c00166ac25fb'::uuid)));
+
+CREATE POLICY tenant_delete ON perdure.routes FOR DELETE USING (((tenant_id = perdure.current_tenant_id()) OR (perdure.current_tenant_id() = '49d05302-1e47-5363-ab16-c00166ac25fb'::uuid)));
+
+CREATE POLICY tenant_delete ON perdure.row_containers FOR DELETE USING ((tenant_id = perdure.current_tenant_id()));
 
 CREATE POLICY tenant_delete ON perdure.run_checkpoints FOR DELETE USING ((tenant_id = perdure.current_tenant_id()));
 
@@ -2124,6 +3076,8 @@ CREATE POLICY tenant_delete ON perdure.signals FOR DELETE USING ((tenant_id = pe
 
 CREATE POLICY tenant_delete ON perdure.steps FOR DELETE USING ((tenant_id = perdure.current_tenant_id()));
 
+CREATE POLICY tenant_delete ON perdure.store_audit FOR DELETE USING ((tenant_id = perdure.current_tenant_id()));
+
 CREATE POLICY tenant_delete ON perdure.tenant_sequences FOR DELETE USING ((tenant_id = perdure.current_tenant_id()));
 
 CREATE POLICY tenant_delete ON perdure.tenants FOR DELETE USING ((tenant_id = perdure.current_tenant_id()));
@@ -2132,15 +3086,31 @@ CREATE POLICY tenant_delete ON perdure.tool_calls FOR DELETE USING ((tenant_id =
 
 CREATE POLICY tenant_delete ON perdure.user_tenants FOR DELETE USING ((tenant_id = perdure.current_tenant_id()));
 
+CREATE POLICY tenant_delete ON perdure.versioned_rows FOR DELETE USING ((tenant_id = perdure.current_tenant_id()));
+
 CREATE POLICY tenant_insert ON perdure.audit_trail FOR INSERT WITH CHECK ((tenant_id = perdure.current_tenant_id()));
 
 CREATE POLICY tenant_insert ON perdure.effects FOR INSERT WITH CHECK ((tenant_id = perdure.current_tenant_id()));
 
 CREATE POLICY tenant_insert ON perdure.entity_references FOR INSERT WITH CHECK ((tenant_id = perdure.current_tenant_id()));
 
+CREATE POLICY tenant_insert ON perdure.log_entries FOR INSERT WITH CHECK ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_insert ON perdure.log_remains FOR INSERT WITH CHECK ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_insert ON perdure.logs FOR INSERT WITH CHECK ((tenant_id = perdure.current_tenant_id()));
+
 CREATE POLICY tenant_insert ON perdure.orchestration_events FOR INSERT WITH CHECK ((tenant_id = perdure.current_tenant_id()));
 
 CREATE POLICY tenant_insert ON perdure.outbox_events FOR INSERT WITH CHECK ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_insert ON perdure.route_events FOR INSERT WITH CHECK (((tenant_id = perdure.current_tenant_id()) OR (perdure.current_tenant_id() = '49d05302-1e47-5363-ab16-c00166ac25fb'::uuid)));
+
+CREATE POLICY tenant_insert ON perdure.route_history FOR INSERT WITH CHECK (((tenant_id = perdure.current_tenant_id()) OR (perdure.current_tenant_id() = '49d05302-1e47-5363-ab16-c00166ac25fb'::uuid)));
+
+CREATE POLICY tenant_insert ON perdure.routes FOR INSERT WITH CHECK (((tenant_id = perdure.current_tenant_id()) OR (perdure.current_tenant_id() = '49d05302-1e47-5363-ab16-c00166ac25fb'::uuid)));
+
+CREATE POLICY tenant_insert ON perdure.row_containers FOR INSERT WITH CHECK ((tenant_id = perdure.current_tenant_id()));
 
 CREATE POLICY tenant_insert ON perdure.run_checkpoints FOR INSERT WITH CHECK ((tenant_id = perdure.current_tenant_id()));
 
@@ -2150,6 +3120,8 @@ CREATE POLICY tenant_insert ON perdure.signals FOR INSERT WITH CHECK ((tenant_id
 
 CREATE POLICY tenant_insert ON perdure.steps FOR INSERT WITH CHECK ((tenant_id = perdure.current_tenant_id()));
 
+CREATE POLICY tenant_insert ON perdure.store_audit FOR INSERT WITH CHECK ((tenant_id = perdure.current_tenant_id()));
+
 CREATE POLICY tenant_insert ON perdure.tenant_sequences FOR INSERT WITH CHECK ((tenant_id = perdure.current_tenant_id()));
 
 CREATE POLICY tenant_insert ON perdure.tenants FOR INSERT WITH CHECK ((tenant_id = perdure.current_tenant_id()));
@@ -2158,15 +3130,31 @@ CREATE POLICY tenant_insert ON perdure.tool_calls FOR INSERT WITH CHECK ((tenant
 
 CREATE POLICY tenant_insert ON perdure.user_tenants FOR INSERT WITH CHECK ((tenant_id = perdure.current_tenant_id()));
 
+CREATE POLICY tenant_insert ON perdure.versioned_rows FOR INSERT WITH CHECK ((tenant_id = perdure.current_tenant_id()));
+
 CREATE POLICY tenant_select ON perdure.audit_trail FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
 
 CREATE POLICY tenant_select ON perdure.effects FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
 
 CREATE POLICY tenant_select ON perdure.entity_references FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
 
+CREATE POLICY tenant_select ON perdure.log_entries FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_select ON perdure.log_remains FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_select ON perdure.logs FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
+
 CREATE POLICY tenant_select ON perdure.orchestration_events FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
 
 CREATE POLICY tenant_select ON perdure.outbox_events FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_select ON perdure.route_events FOR SELECT USING (((tenant_id = perdure.current_tenant_id()) OR (perdure.current_tenant_id() = '49d05302-1e47-5363-ab16-c00166ac25fb'::uuid)));
+
+CREATE POLICY tenant_select ON perdure.route_history FOR SELECT USING (((tenant_id = perdure.current_tenant_id()) OR (perdure.current_tenant_id() = '49d05302-1e47-5363-ab16-c00166ac25fb'::uuid)));
+
+CREATE POLICY tenant_select ON perdure.routes FOR SELECT USING (((tenant_id = perdure.current_tenant_id()) OR (perdure.current_tenant_id() = '49d05302-1e47-5363-ab16-c00166ac25fb'::uuid)));
+
+CREATE POLICY tenant_select ON perdure.row_containers FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
 
 CREATE POLICY tenant_select ON perdure.run_checkpoints FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
 
@@ -2176,6 +3164,8 @@ CREATE POLICY tenant_select ON perdure.signals FOR SELECT USING ((tenant_id = pe
 
 CREATE POLICY tenant_select ON perdure.steps FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
 
+CREATE POLICY tenant_select ON perdure.store_audit FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
+
 CREATE POLICY tenant_select ON perdure.tenant_sequences FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
 
 CREATE POLICY tenant_select ON perdure.tenants FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
@@ -2183,6 +3173,8 @@ CREATE POLICY tenant_select ON perdure.tenants FOR SELECT USING ((tenant_id = pe
 CREATE POLICY tenant_select ON perdure.tool_calls FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
 
 CREATE POLICY tenant_select ON perdure.user_tenants FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_select ON perdure.versioned_rows FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
 
 ALTER TABLE perdure.tenant_sequences ENABLE ROW LEVEL SECURITY;
 
@@ -2192,9 +3184,23 @@ CREATE POLICY tenant_update ON perdure.effects FOR UPDATE USING ((tenant_id = pe
 
 CREATE POLICY tenant_update ON perdure.entity_references FOR UPDATE USING ((tenant_id = perdure.current_tenant_id())) WITH CHECK ((tenant_id = perdure.current_tenant_id()));
 
+CREATE POLICY tenant_update ON perdure.log_entries FOR UPDATE USING ((tenant_id = perdure.current_tenant_id())) WITH CHECK ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_update ON perdure.log_remains FOR UPDATE USING ((tenant_id = perdure.current_tenant_id())) WITH CHECK ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_update ON perdure.logs FOR UPDATE USING ((tenant_id = perdure.current_tenant_id())) WITH CHECK ((tenant_id = perdure.current_tenant_id()));
+
 CREATE POLICY tenant_update ON perdure.orchestration_events FOR UPDATE USING ((tenant_id = perdure.current_tenant_id())) WITH CHECK ((tenant_id = perdure.current_tenant_id()));
 
 CREATE POLICY tenant_update ON perdure.outbox_events FOR UPDATE USING ((tenant_id = perdure.current_tenant_id())) WITH CHECK ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_update ON perdure.route_events FOR UPDATE USING (((tenant_id = perdure.current_tenant_id()) OR (perdure.current_tenant_id() = '49d05302-1e47-5363-ab16-c00166ac25fb'::uuid))) WITH CHECK (((tenant_id = perdure.current_tenant_id()) OR (perdure.current_tenant_id() = '49d05302-1e47-5363-ab16-c00166ac25fb'::uuid)));
+
+CREATE POLICY tenant_update ON perdure.route_history FOR UPDATE USING (((tenant_id = perdure.current_tenant_id()) OR (perdure.current_tenant_id() = '49d05302-1e47-5363-ab16-c00166ac25fb'::uuid))) WITH CHECK (((tenant_id = perdure.current_tenant_id()) OR (perdure.current_tenant_id() = '49d05302-1e47-5363-ab16-c00166ac25fb'::uuid)));
+
+CREATE POLICY tenant_update ON perdure.routes FOR UPDATE USING (((tenant_id = perdure.current_tenant_id()) OR (perdure.current_tenant_id() = '49d05302-1e47-5363-ab16-c00166ac25fb'::uuid))) WITH CHECK (((tenant_id = perdure.current_tenant_id()) OR (perdure.current_tenant_id() = '49d05302-1e47-5363-ab16-c00166ac25fb'::uuid)));
+
+CREATE POLICY tenant_update ON perdure.row_containers FOR UPDATE USING ((tenant_id = perdure.current_tenant_id())) WITH CHECK ((tenant_id = perdure.current_tenant_id()));
 
 CREATE POLICY tenant_update ON perdure.run_checkpoints FOR UPDATE USING ((tenant_id = perdure.current_tenant_id())) WITH CHECK ((tenant_id = perdure.current_tenant_id()));
 
@@ -2204,6 +3210,8 @@ CREATE POLICY tenant_update ON perdure.signals FOR UPDATE USING ((tenant_id = pe
 
 CREATE POLICY tenant_update ON perdure.steps FOR UPDATE USING ((tenant_id = perdure.current_tenant_id())) WITH CHECK ((tenant_id = perdure.current_tenant_id()));
 
+CREATE POLICY tenant_update ON perdure.store_audit FOR UPDATE USING ((tenant_id = perdure.current_tenant_id())) WITH CHECK ((tenant_id = perdure.current_tenant_id()));
+
 CREATE POLICY tenant_update ON perdure.tenant_sequences FOR UPDATE USING ((tenant_id = perdure.current_tenant_id())) WITH CHECK ((tenant_id = perdure.current_tenant_id()));
 
 CREATE POLICY tenant_update ON perdure.tenants FOR UPDATE USING ((tenant_id = perdure.current_tenant_id())) WITH CHECK ((tenant_id = perdure.current_tenant_id()));
@@ -2212,19 +3220,34 @@ CREATE POLICY tenant_update ON perdure.tool_calls FOR UPDATE USING ((tenant_id =
 
 CREATE POLICY tenant_update ON perdure.user_tenants FOR UPDATE USING ((tenant_id = perdure.current_tenant_id())) WITH CHECK ((tenant_id = perdure.current_tenant_id()));
 
+CREATE POLICY tenant_update ON perdure.versioned_rows FOR UPDATE USING ((tenant_id = perdure.current_tenant_id())) WITH CHECK ((tenant_id = perdure.current_tenant_id()));
+
 ALTER TABLE perdure.tenants ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE perdure.tool_calls ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE perdure.user_tenants ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE perdure.versioned_rows ENABLE ROW LEVEL SECURITY;
+
 GRANT USAGE ON SCHEMA perdure TO perdure_app;
 GRANT USAGE ON SCHEMA perdure TO perdure_relay;
 GRANT USAGE ON SCHEMA perdure TO perdure_maintenance;
 
+REVOKE ALL ON FUNCTION perdure.admit(p_tenant uuid, p_slug text, p_user uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION perdure.admit(p_tenant uuid, p_slug text, p_user uuid) TO perdure_app;
+
 REVOKE ALL ON FUNCTION perdure.admit_tenant(p_tenant uuid, p_slug text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION perdure.announce_change(p_tenant uuid, p_before bigint, p_change jsonb, p_written jsonb, p_now timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION perdure.append_log(p_tenant uuid, p_slug text, p_log jsonb, p_ids text[], p_fingerprints text[], p_bodies bytea[], p_expected bigint, p_settings jsonb, p_audit text, p_patience_ms integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION perdure.append_log(p_tenant uuid, p_slug text, p_log jsonb, p_ids text[], p_fingerprints text[], p_bodies bytea[], p_expected bigint, p_settings jsonb, p_audit text, p_patience_ms integer) TO perdure_app;
+
+GRANT SELECT ON TABLE perdure.logs TO perdure_app;
+GRANT SELECT ON TABLE perdure.logs TO perdure_maintenance;
+
+REVOKE ALL ON FUNCTION perdure.begin_log(p_tenant uuid, p_slug text, p_log jsonb, p_settings jsonb, p_old perdure.logs, p_now timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION perdure.bury_undelivered(p_tenant uuid, p_run uuid, p_cause uuid, p_now timestamp with time zone) FROM PUBLIC;
 
@@ -2236,6 +3259,9 @@ GRANT ALL ON FUNCTION perdure.claim_outbox(p_request jsonb) TO perdure_relay;
 REVOKE ALL ON FUNCTION perdure.claim_runs(p_request jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION perdure.claim_runs(p_request jsonb) TO perdure_app;
 
+REVOKE ALL ON FUNCTION perdure.clear_log(p_tenant uuid, p_log uuid, p_audit text, p_patience_ms integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION perdure.clear_log(p_tenant uuid, p_log uuid, p_audit text, p_patience_ms integer) TO perdure_app;
+
 REVOKE ALL ON FUNCTION perdure.close_open_work(p_tenant uuid, p_run uuid, p_status text, p_cause uuid, p_now timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION perdure.commit_change(p_tenant uuid, p_slug text, p_user uuid, p_change jsonb) FROM PUBLIC;
@@ -2246,6 +3272,12 @@ GRANT ALL ON FUNCTION perdure.commit_changes(p_tenant uuid, p_slug text, p_user 
 
 REVOKE ALL ON FUNCTION perdure.commit_many(p_tenant uuid, p_slug text, p_changes jsonb, p_now timestamp with time zone) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION perdure.commit_route(p_tenant uuid, p_slug text, p_change jsonb, p_route text, p_history text, p_event text, p_patience_ms integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION perdure.commit_route(p_tenant uuid, p_slug text, p_change jsonb, p_route text, p_history text, p_event text, p_patience_ms integer) TO perdure_app;
+
+REVOKE ALL ON FUNCTION perdure.configure_log(p_tenant uuid, p_slug text, p_log jsonb, p_settings jsonb, p_if_version bigint, p_audit text, p_patience_ms integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION perdure.configure_log(p_tenant uuid, p_slug text, p_log jsonb, p_settings jsonb, p_if_version bigint, p_audit text, p_patience_ms integer) TO perdure_app;
+
 REVOKE ALL ON FUNCTION perdure.current_tenant_id() FROM PUBLIC;
 GRANT ALL ON FUNCTION perdure.current_tenant_id() TO perdure_app;
 GRANT ALL ON FUNCTION perdure.current_tenant_id() TO perdure_relay;
@@ -2255,6 +3287,8 @@ REVOKE ALL ON FUNCTION perdure.current_user_id() FROM PUBLIC;
 GRANT ALL ON FUNCTION perdure.current_user_id() TO perdure_app;
 GRANT ALL ON FUNCTION perdure.current_user_id() TO perdure_relay;
 GRANT ALL ON FUNCTION perdure.current_user_id() TO perdure_maintenance;
+
+REVOKE ALL ON FUNCTION perdure.discard_epoch(p_log perdure.logs) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION perdure.draft_event(p_id uuid, p_type text, p_aggregate text, p_aggregate_id uuid, p_correlation uuid, p_cause uuid, p_data jsonb) FROM PUBLIC;
 
@@ -2267,7 +3301,15 @@ REVOKE ALL ON FUNCTION perdure.end_steps(p_tenant uuid, p_run uuid, p_change jso
 
 REVOKE ALL ON FUNCTION perdure.end_tool_calls(p_tenant uuid, p_run uuid, p_change jsonb, p_events jsonb, p_now timestamp with time zone) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION perdure.enter_store(p_tenant uuid, p_patience_ms integer) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION perdure.enter_tenant(p_tenant uuid, p_user uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION perdure.erase_log(p_tenant uuid, p_log uuid, p_limit bigint, p_patience_ms integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION perdure.erase_log(p_tenant uuid, p_log uuid, p_limit bigint, p_patience_ms integer) TO perdure_app;
+
+REVOKE ALL ON FUNCTION perdure.erase_rows(p_tenant uuid, p_container uuid, p_limit bigint, p_patience_ms integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION perdure.erase_rows(p_tenant uuid, p_container uuid, p_limit bigint, p_patience_ms integer) TO perdure_app;
 
 REVOKE ALL ON FUNCTION perdure.explain_closed_run(p_tenant uuid, p_run uuid) FROM PUBLIC;
 
@@ -2282,6 +3324,8 @@ REVOKE ALL ON FUNCTION perdure.finish_outbox(p_request jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION perdure.finish_outbox(p_request jsonb) TO perdure_relay;
 
 REVOKE ALL ON FUNCTION perdure.guard_row() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION perdure.hold_container(p_tenant uuid, p_slug text, p_rows jsonb) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION perdure.insert_audit(p_tenant uuid, p_change jsonb, p_now timestamp with time zone) FROM PUBLIC;
 
@@ -2304,7 +3348,14 @@ GRANT ALL ON FUNCTION perdure.instant() TO perdure_app;
 GRANT ALL ON FUNCTION perdure.instant() TO perdure_relay;
 GRANT ALL ON FUNCTION perdure.instant() TO perdure_maintenance;
 
+REVOKE ALL ON FUNCTION perdure.keep_audit(p_tenant uuid, p_container uuid, p_audit text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION perdure.leave_tenant(p_context text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION perdure.log_end(p_touched timestamp with time zone, p_ttl_s bigint, p_expires timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION perdure.mark_routes_relayed(p_event_ids text[], p_patience_ms integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION perdure.mark_routes_relayed(p_event_ids text[], p_patience_ms integer) TO perdure_app;
 
 REVOKE ALL ON FUNCTION perdure.number_events(p_tenant uuid, p_slug text, p_count integer) FROM PUBLIC;
 
@@ -2318,9 +3369,13 @@ REVOKE ALL ON FUNCTION perdure.refuse_event_change() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION perdure.refuse_late_addition() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION perdure.refuse_record_change() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION perdure.refuse_silent_mutation() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION perdure.refuse_unscoped_update() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION perdure.remove_remains(p_tenant uuid, p_log uuid, p_limit bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION perdure.renew_run_lease(p_request jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION perdure.renew_run_lease(p_request jsonb) TO perdure_app;
@@ -2329,13 +3384,33 @@ REVOKE ALL ON FUNCTION perdure.requeue_outbox(p_request jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION perdure.requeue_outbox(p_request jsonb) TO perdure_app;
 GRANT ALL ON FUNCTION perdure.requeue_outbox(p_request jsonb) TO perdure_relay;
 
+REVOKE ALL ON FUNCTION perdure.require_tenant(p_tenant uuid, p_slug text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION perdure.restore_log(p_tenant uuid, p_slug text, p_log jsonb, p_head jsonb, p_sequences bigint[], p_ids text[], p_fingerprints text[], p_times timestamp with time zone[], p_bodies bytea[], p_patience_ms integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION perdure.restore_log(p_tenant uuid, p_slug text, p_log jsonb, p_head jsonb, p_sequences bigint[], p_ids text[], p_fingerprints text[], p_times timestamp with time zone[], p_bodies bytea[], p_patience_ms integer) TO perdure_app;
+
+REVOKE ALL ON FUNCTION perdure.restore_rows(p_tenant uuid, p_slug text, p_rows jsonb, p_keys text[], p_values bytea[], p_versions bigint[], p_incarnations text[], p_expires timestamp with time zone[], p_created timestamp with time zone[], p_updated timestamp with time zone[], p_patience_ms integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION perdure.restore_rows(p_tenant uuid, p_slug text, p_rows jsonb, p_keys text[], p_values bytea[], p_versions bigint[], p_incarnations text[], p_expires timestamp with time zone[], p_created timestamp with time zone[], p_updated timestamp with time zone[], p_patience_ms integer) TO perdure_app;
+
 REVOKE ALL ON FUNCTION perdure.settle_run(p_tenant uuid, p_run uuid, p_change jsonb, p_now timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION perdure.sweep_logs(p_limit bigint, p_entries bigint, p_patience_ms integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION perdure.sweep_logs(p_limit bigint, p_entries bigint, p_patience_ms integer) TO perdure_app;
+
+REVOKE ALL ON FUNCTION perdure.sweep_rows(p_limit bigint, p_patience_ms integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION perdure.sweep_rows(p_limit bigint, p_patience_ms integer) TO perdure_app;
+
+REVOKE ALL ON FUNCTION perdure.trim_log(p_tenant uuid, p_log uuid, p_before bigint, p_moment timestamp with time zone, p_limit bigint, p_audit text, p_patience_ms integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION perdure.trim_log(p_tenant uuid, p_log uuid, p_before bigint, p_moment timestamp with time zone, p_limit bigint, p_audit text, p_patience_ms integer) TO perdure_app;
 
 REVOKE ALL ON FUNCTION perdure.try_write_change(p_tenant uuid, p_change jsonb, p_now timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION perdure.uuid7() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION perdure.write_change(p_tenant uuid, p_change jsonb, p_now timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION perdure.write_rows(p_tenant uuid, p_slug text, p_rows jsonb, p_keys text[], p_values bytea[], p_expires timestamp with time zone[], p_versions bigint[], p_incarnations text[], p_audit text, p_patience_ms integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION perdure.write_rows(p_tenant uuid, p_slug text, p_rows jsonb, p_keys text[], p_values bytea[], p_expires timestamp with time zone[], p_versions bigint[], p_incarnations text[], p_audit text, p_patience_ms integer) TO perdure_app;
 
 REVOKE ALL ON FUNCTION perdure.write_signal(p_tenant uuid, p_signal jsonb, p_content jsonb, p_change jsonb, p_now timestamp with time zone) FROM PUBLIC;
 
@@ -2348,6 +3423,12 @@ GRANT SELECT ON TABLE perdure.effects TO perdure_maintenance;
 GRANT SELECT ON TABLE perdure.entity_references TO perdure_app;
 GRANT SELECT ON TABLE perdure.entity_references TO perdure_maintenance;
 
+GRANT SELECT ON TABLE perdure.log_entries TO perdure_app;
+GRANT SELECT ON TABLE perdure.log_entries TO perdure_maintenance;
+
+GRANT SELECT ON TABLE perdure.log_remains TO perdure_app;
+GRANT SELECT ON TABLE perdure.log_remains TO perdure_maintenance;
+
 GRANT SELECT ON TABLE perdure.orchestration_events TO perdure_app;
 GRANT SELECT,DELETE ON TABLE perdure.orchestration_events TO perdure_maintenance;
 
@@ -2358,6 +3439,21 @@ GRANT SELECT ON TABLE perdure.outbox_events TO perdure_relay;
 GRANT SELECT ON TABLE perdure.plane_settings TO perdure_app;
 GRANT SELECT ON TABLE perdure.plane_settings TO perdure_relay;
 GRANT SELECT ON TABLE perdure.plane_settings TO perdure_maintenance;
+
+GRANT SELECT ON TABLE perdure.route_events TO perdure_app;
+GRANT SELECT ON TABLE perdure.route_events TO perdure_maintenance;
+
+GRANT SELECT ON TABLE perdure.route_history TO perdure_app;
+GRANT SELECT ON TABLE perdure.route_history TO perdure_maintenance;
+
+GRANT SELECT ON TABLE perdure.route_registry TO perdure_app;
+GRANT SELECT ON TABLE perdure.route_registry TO perdure_maintenance;
+
+GRANT SELECT ON TABLE perdure.routes TO perdure_app;
+GRANT SELECT ON TABLE perdure.routes TO perdure_maintenance;
+
+GRANT SELECT ON TABLE perdure.row_containers TO perdure_app;
+GRANT SELECT ON TABLE perdure.row_containers TO perdure_maintenance;
 
 GRANT SELECT ON TABLE perdure.run_checkpoints TO perdure_app;
 GRANT SELECT ON TABLE perdure.run_checkpoints TO perdure_maintenance;
@@ -2389,6 +3485,9 @@ GRANT SELECT(wait_until) ON TABLE perdure.steps TO perdure_relay;
 
 GRANT SELECT(status) ON TABLE perdure.steps TO perdure_relay;
 
+GRANT SELECT ON TABLE perdure.store_audit TO perdure_app;
+GRANT SELECT ON TABLE perdure.store_audit TO perdure_maintenance;
+
 GRANT SELECT ON TABLE perdure.tenant_sequences TO perdure_app;
 GRANT SELECT ON TABLE perdure.tenant_sequences TO perdure_maintenance;
 
@@ -2401,6 +3500,9 @@ GRANT SELECT ON TABLE perdure.tool_calls TO perdure_maintenance;
 
 GRANT SELECT ON TABLE perdure.user_tenants TO perdure_app;
 GRANT SELECT ON TABLE perdure.user_tenants TO perdure_maintenance;
+
+GRANT SELECT ON TABLE perdure.versioned_rows TO perdure_app;
+GRANT SELECT ON TABLE perdure.versioned_rows TO perdure_maintenance;
 
 INSERT INTO perdure.status_transitions VALUES ('SIGNAL', '-', 'PENDING');
 INSERT INTO perdure.status_transitions VALUES ('SIGNAL', 'PENDING', 'PROCESSING');

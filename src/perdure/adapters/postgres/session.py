@@ -17,6 +17,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
+from perdure.adapters.postgres.dsns import pinned
 from perdure.adapters.postgres.errors import RETRYABLE, translate, translated
 from perdure.errors import BackendDown, Forbidden, Invalid
 
@@ -49,7 +50,7 @@ class Session:
     def __init__(self, dsn: str, *, settings: PoolSettings) -> None:
         self._settings = settings
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
-            dsn,
+            pinned(dsn),
             connection_class=psycopg.AsyncConnection[Row],
             min_size=settings.connections_min,
             max_size=settings.connections_max,
@@ -73,14 +74,17 @@ class Session:
         await self._pool.close()
 
     @asynccontextmanager
-    async def connection(self, *, writing: bool) -> AsyncIterator[Connection]:
-        """A connection in autocommit mode, for as long as the block lasts."""
+    async def connection(self, *, writing: bool, timeout_s: float | None = None) -> AsyncIterator[Connection]:
+        """A connection in autocommit mode, for as long as the block lasts.
+
+        ``timeout_s`` is how long one is waited for; that of the settings if it is None.
+        """
         with translated(writing=False):
-            connection = await self._pool.getconn()
+            connection = await self._pool.getconn(timeout_s)
             while not _is_alive(connection):
                 # It died in the pool. Nothing was sent on it, so this is no outage yet, and no unknown outcome.
                 await self._pool.putconn(connection)
-                connection = await self._pool.getconn()
+                connection = await self._pool.getconn(timeout_s)
         try:
             with translated(writing=writing):
                 yield connection
@@ -103,17 +107,25 @@ class Session:
                         raise
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def snapshot(self, tenant_id: UUID, user_id: UUID | None, statements: Sequence[Statement]) -> list[list[Row]]:
+    async def snapshot(
+        self,
+        tenant_id: UUID,
+        user_id: UUID | None,
+        statements: Sequence[Statement],
+        *,
+        binary: bool = False,
+        timeout_s: float | None = None,
+    ) -> list[list[Row]]:
         """Run reading statements of one tenant in one read-only snapshot, in one round trip.
 
-        Raises ``Forbidden`` when a user is named who is not a member.
+        ``binary`` halves what is sent of bytes. Raises ``Forbidden`` when a user is named who is not a member.
         """
         context = {"tenant_id": str(tenant_id), "user_id": str(user_id) if user_id else ""}
-        async with self.connection(writing=False) as connection:
+        async with self.connection(writing=False, timeout_s=timeout_s) as connection:
             async with connection.pipeline():
                 await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 entered = await connection.execute(_ENTER, context)
-                cursors = [await connection.execute(sql, parameters) for sql, parameters in statements]
+                cursors = [await connection.execute(sql, parameters, binary=binary) for sql, parameters in statements]
                 await connection.execute("COMMIT")
             row = await entered.fetchone()
             if row is None or not row["member"]:

@@ -11,6 +11,7 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from perdure.adapters.postgres.dsns import pinned
 from perdure.adapters.postgres.errors import translated
 from perdure.adapters.postgres.statements import statement
 from perdure.domain.ids import tenant_uuid
@@ -75,7 +76,9 @@ class PostgresTenants:
             )
         # Not counted as writing: each change here is harmless to repeat, so a lost answer needs no other advice.
         with translated(writing=False):
-            connection = await psycopg.AsyncConnection.connect(self._dsn, prepare_threshold=None, row_factory=dict_row)
+            connection = await psycopg.AsyncConnection.connect(
+                pinned(self._dsn), prepare_threshold=None, row_factory=dict_row
+            )
             async with connection:
                 yield connection
 

@@ -8,7 +8,18 @@ from typing import Annotated, Any
 import typer
 
 from perdure.cli import output
-from perdure.cli.target import DATA_DIR_DEFAULT, AsJson, DataDir, Dsn, Env, Limit, Mode, TenantName, opened_tenant
+from perdure.cli.target import (
+    DATA_DIR_DEFAULT,
+    AsJson,
+    DataDir,
+    Dsn,
+    Env,
+    Limit,
+    Mode,
+    Settings,
+    TenantName,
+    opened_tenant,
+)
 from perdure.domain.event import Event
 
 app = typer.Typer(name="events", help="Look at the event log, and follow it.", no_args_is_help=True)
@@ -33,6 +44,7 @@ def tail(
     dsn: Dsn = None,
     mode: Mode = None,
     env: Env = None,
+    settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the last events, or those after a number; numbers are dense, so that nothing can be missed.
@@ -42,7 +54,9 @@ def tail(
 
     async def read() -> None:
         """What is shown, from one plane."""
-        async with opened_tenant(data_dir=data_dir, dsn=dsn, mode=mode, env=env, tenant=tenant) as acme:
+        async with opened_tenant(
+            data_dir=data_dir, dsn=dsn, mode=mode, env=env, settings=settings, tenant=tenant
+        ) as acme:
             start = after if after is not None else max(0, await acme.events.last_number() - limit)
             if follow:
                 async for event in acme.events.follow(after=start, poll_s=poll_s):

@@ -17,6 +17,7 @@ from perdure.cli.target import (
     Env,
     Limit,
     Mode,
+    Settings,
     TenantName,
     moment,
     opened_tenant,
@@ -44,13 +45,16 @@ def list_runs(
     dsn: Dsn = None,
     mode: Mode = None,
     env: Env = None,
+    settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
     """List runs by status, type, name and time, the newest first."""
 
     async def listed() -> Any:
         """One page, from one plane."""
-        async with opened_tenant(data_dir=data_dir, dsn=dsn, mode=mode, env=env, tenant=tenant) as acme:
+        async with opened_tenant(
+            data_dir=data_dir, dsn=dsn, mode=mode, env=env, settings=settings, tenant=tenant
+        ) as acme:
             return await acme.runs.list(
                 status=status,
                 run_type=run_type,
@@ -93,6 +97,7 @@ def show(
     dsn: Dsn = None,
     mode: Mode = None,
     env: Env = None,
+    settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
     """Show a run with its steps, effects and checkpoints; `perdure trace` shows how they belong together."""
@@ -100,7 +105,9 @@ def show(
 
     async def read() -> dict[str, Any]:
         """What is shown, from one plane."""
-        async with opened_tenant(data_dir=data_dir, dsn=dsn, mode=mode, env=env, tenant=tenant) as acme:
+        async with opened_tenant(
+            data_dir=data_dir, dsn=dsn, mode=mode, env=env, settings=settings, tenant=tenant
+        ) as acme:
             return {
                 "run": (await acme.runs.get(run_id)).record,
                 "steps": await acme.runs.steps(run_id, limit=limit),

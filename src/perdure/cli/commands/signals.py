@@ -17,6 +17,7 @@ from perdure.cli.target import (
     Env,
     Limit,
     Mode,
+    Settings,
     TenantName,
     moment,
     opened_tenant,
@@ -46,13 +47,16 @@ def list_signals(
     dsn: Dsn = None,
     mode: Mode = None,
     env: Env = None,
+    settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
     """List signals, the newest first. What waits too long: --status PENDING --older-than 15m."""
 
     async def listed() -> Any:
         """One page, from one plane."""
-        async with opened_tenant(data_dir=data_dir, dsn=dsn, mode=mode, env=env, tenant=tenant) as acme:
+        async with opened_tenant(
+            data_dir=data_dir, dsn=dsn, mode=mode, env=env, settings=settings, tenant=tenant
+        ) as acme:
             return await acme.signals.list(
                 status=status,
                 signal_type=signal_type,

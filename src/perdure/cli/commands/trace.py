@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from perdure.cli import output
-from perdure.cli.target import DATA_DIR_DEFAULT, AsJson, DataDir, Dsn, Env, Mode, TenantName, opened_tenant
+from perdure.cli.target import DATA_DIR_DEFAULT, AsJson, DataDir, Dsn, Env, Mode, Settings, TenantName, opened_tenant
 from perdure.domain.trace import duration_ms
 
 if TYPE_CHECKING:
@@ -31,13 +31,16 @@ def trace(
     dsn: Dsn = None,
     mode: Mode = None,
     env: Env = None,
+    settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
     """Show everything of one correlation as a tree, from one snapshot."""
 
     async def read() -> Trace:
         """What is shown, from one plane."""
-        async with opened_tenant(data_dir=data_dir, dsn=dsn, mode=mode, env=env, tenant=tenant) as acme:
+        async with opened_tenant(
+            data_dir=data_dir, dsn=dsn, mode=mode, env=env, settings=settings, tenant=tenant
+        ) as acme:
             return await acme.trace(identifier)
 
     found = asyncio.run(read())

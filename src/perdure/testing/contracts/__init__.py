@@ -19,6 +19,8 @@ import pytest
 
 # Before the modules are imported: their assertions explain themselves only when pytest rewrote them.
 pytest.register_assert_rewrite(
+    f"{__name__}.documents",
+    *(f"{__name__}.documents_{part}" for part in ("clients", "commits", "limits", "opening", "ranges")),
     f"{__name__}.ledger",
     *(
         f"{__name__}.ledger_{part}"
@@ -35,8 +37,24 @@ pytest.register_assert_rewrite(
             "signals",
         )
     ),
+    f"{__name__}.logs",
+    *(f"{__name__}.logs_{part}" for part in ("appending", "lives", "opening", "places", "reading")),
+    f"{__name__}.memory",
+    *(f"{__name__}.memory_{part}" for part in ("boards", "sessions", "users")),
+    f"{__name__}.registry",
+    f"{__name__}.routed_opening",
+    f"{__name__}.routes",
+    *(f"{__name__}.routes_{part}" for part in ("changing", "copying", "seeing")),
+    f"{__name__}.rows",
+    *(f"{__name__}.rows_{part}" for part in ("keeping", "lifetimes", "opening", "ranges", "values", "versions")),
+    f"{__name__}.stores",
+    f"{__name__}.streams",
+    *(f"{__name__}.streams_{part}" for part in ("appending", "following", "reading")),
+    f"{__name__}.tables",
+    *(f"{__name__}.tables_{part}" for part in ("rows", "values")),
 )
 
+from perdure.testing.contracts.documents import DocumentDriverContract  # noqa: E402 - see above
 from perdure.testing.contracts.ledger import LedgerClock, LedgerContract  # noqa: E402 - see above
 from perdure.testing.contracts.ledger_additions import AdditionsContract  # noqa: E402 - see above
 from perdure.testing.contracts.ledger_changes import ChangesContract  # noqa: E402 - see above
@@ -48,18 +66,35 @@ from perdure.testing.contracts.ledger_limits import LimitsContract  # noqa: E402
 from perdure.testing.contracts.ledger_reading import ReadingContract  # noqa: E402 - see above
 from perdure.testing.contracts.ledger_runs import RunsContract  # noqa: E402 - see above
 from perdure.testing.contracts.ledger_signals import SignalsContract  # noqa: E402 - see above
+from perdure.testing.contracts.logs import LogsContract  # noqa: E402 - see above
+from perdure.testing.contracts.memory import MemoryContract  # noqa: E402 - see above
+from perdure.testing.contracts.registry import RegistryContract  # noqa: E402 - see above
+from perdure.testing.contracts.routes import RoutesContract  # noqa: E402 - see above
+from perdure.testing.contracts.rows import RowsContract  # noqa: E402 - see above
+from perdure.testing.contracts.stores import StoreContract  # noqa: E402 - see above
+from perdure.testing.contracts.streams import StreamsContract  # noqa: E402 - see above
+from perdure.testing.contracts.tables import TablesContract  # noqa: E402 - see above
 
 __all__ = [
     "AdditionsContract",
     "ChangesContract",
     "ClaimsContract",
+    "DocumentDriverContract",
     "EndingsContract",
     "EventsContract",
     "JoiningContract",
     "LedgerClock",
     "LedgerContract",
     "LimitsContract",
+    "LogsContract",
+    "MemoryContract",
     "ReadingContract",
+    "RegistryContract",
+    "RoutesContract",
+    "RowsContract",
     "RunsContract",
     "SignalsContract",
+    "StoreContract",
+    "StreamsContract",
+    "TablesContract",
 ]

@@ -1,0 +1,78 @@
+"""A backend made of a document driver: every port over the same client."""
+
+from __future__ import annotations
+
+import asyncio
+
+from perdure.adapters.documents.logs import DocumentLogs
+from perdure.adapters.documents.resilience import ResilientDriver, Sleep
+from perdure.adapters.documents.routes import DocumentRoutes
+from perdure.adapters.documents.rows import DocumentRows
+from perdure.errors import Forbidden
+from perdure.ports.capabilities import Capabilities
+from perdure.ports.documents import DocumentDriver
+from perdure.ports.environment import Environment
+from perdure.ports.logs import LogStore
+from perdure.ports.routes import RouteStore
+from perdure.ports.rows import RowStore
+
+
+class DocumentBackend:
+    """Streams, sessions, tables, boards and routes of one (mode, env) on a document database.
+
+    ``sleep`` is how it waits between attempts. Raises ``Forbidden`` (``forbidden_backend_class``) for a driver whose
+    data is on one machine, in any mode but lab.
+    """
+
+    def __init__(
+        self,
+        driver: DocumentDriver,
+        *,
+        mode: str,
+        env: str,
+        environment: Environment,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        if mode != "lab" and driver.capabilities.node_local:
+            raise Forbidden(
+                f"this backend keeps its data on one machine and mode {mode} has several; choose one they all reach",
+                code="forbidden_backend_class",
+                mode=mode,
+            )
+        self._driver = ResilientDriver(driver, environment=environment, sleep=sleep)
+        self._logs = DocumentLogs(self._driver, mode=mode, env=env)
+        self._rows = DocumentRows(self._driver, mode=mode, env=env)
+        self._routes = DocumentRoutes(self._driver, mode=mode, env=env)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the driver can do."""
+        return self._driver.capabilities
+
+    @property
+    def logs(self) -> LogStore:
+        """Where streams and sessions are kept."""
+        return self._logs
+
+    @property
+    def rows(self) -> RowStore:
+        """Where tables and blackboards are kept."""
+        return self._rows
+
+    @property
+    def routes(self) -> RouteStore:
+        """Where routes are kept, if this backend holds the registry."""
+        return self._routes
+
+    async def open(self) -> None:
+        """Open the driver; once, before anything else."""
+        await self._driver.open()
+
+    async def probe(self, *, timeout_s: float) -> None:
+        """Ask the engine for a sign of life, once."""
+        await self._driver.probe(timeout_s=timeout_s)
+
+    async def close(self) -> None:
+        """Finish the appends under way and let go of the driver. Safe to call twice."""
+        await self._logs.close()
+        await self._driver.close()

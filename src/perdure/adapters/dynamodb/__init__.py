@@ -1,0 +1,3 @@
+"""Documents in an Amazon DynamoDB table."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Documents in Google Cloud Firestore, in native mode."""
+
+from __future__ import annotations

@@ -1,0 +1,1 @@
+DROP FUNCTION perdure.admit(uuid, text, uuid);

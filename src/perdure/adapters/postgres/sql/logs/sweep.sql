@@ -1,0 +1,1 @@
+SELECT perdure.sweep_logs(%(limit)s, %(entries)s, %(patience_ms)s)

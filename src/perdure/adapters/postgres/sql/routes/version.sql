@@ -1,0 +1,1 @@
+SELECT registry.version FROM perdure.route_registry AS registry

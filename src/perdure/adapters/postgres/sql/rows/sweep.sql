@@ -1,0 +1,1 @@
+SELECT perdure.sweep_rows(%(limit)s, %(patience_ms)s)

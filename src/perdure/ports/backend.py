@@ -1,0 +1,99 @@
+"""A backend: something that runs and keeps kinds; and a backend's specification: what it takes to run one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, TypeAlias
+
+from perdure.domain.ids import MODES, Mode
+from perdure.domain.route import ConfigValue
+from perdure.ports.capabilities import Capabilities
+from perdure.ports.environment import Environment
+from perdure.ports.logs import LogStore
+from perdure.ports.routes import RouteStore
+from perdure.ports.rows import RowStore
+from perdure.ports.secrets import Secrets
+
+FieldType: TypeAlias = Literal["text", "secret", "integer", "flag"]
+
+
+class Backend(Protocol):
+    """A running backend of one (mode, env). Whoever opened it closes it, when nothing is under way any more."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+        ...
+
+    @property
+    def logs(self) -> LogStore:
+        """Where streams and sessions are kept."""
+        ...
+
+    @property
+    def rows(self) -> RowStore:
+        """Where tables and blackboards are kept."""
+        ...
+
+    @property
+    def routes(self) -> RouteStore:
+        """Where routes are kept, if this backend holds the registry."""
+        ...
+
+    async def probe(self, *, timeout_s: float) -> None:
+        """Ask for a sign of life that reaches the data; raises what a read would raise."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything. Safe to call twice."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigField:
+    """A field of a backend's configuration. ``secret`` takes references only (``secret://env/NAME``)."""
+
+    name: str
+    type: FieldType = "text"
+    required: bool = False
+    about: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendRequest:
+    """What a backend is opened with: a checked configuration, and what the plane lends to it.
+
+    ``data_dir`` is where node-local backends put relative paths.
+    """
+
+    config: Mapping[str, ConfigValue]
+    mode: Mode
+    env: str
+    data_dir: Path
+    secrets: Secrets
+    environment: Environment
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendSpec:
+    """A backend that routes may name.
+
+    ``lab_only`` backends are refused in every mode but lab. ``extra`` is what to install, as in
+    ``pip install perdure[extra]``; None for what comes with the library. ``open`` raises ``Unsupported`` if the extra
+    is not installed.
+    """
+
+    name: str
+    lab_only: bool
+    config: tuple[ConfigField, ...]
+    open: Callable[[BackendRequest], Awaitable[Backend]]
+    extra: str | None = None
+    cost_notes: str = ""
+
+    @property
+    def modes(self) -> frozenset[Mode]:
+        """The modes in which it may be used: an allow-list."""
+        return frozenset({"lab"}) if self.lab_only else frozenset(MODES)

@@ -1,0 +1,207 @@
+"""Streams, tables, memory and routes of a plane without a ledger: everything real but the admission.
+
+::
+
+    async with routed_plane([given("main", backend)], backend.routes, environment=fake_environment()) as plane:
+        acme = plane.tenant("t_acme")
+        await acme.routes.set("tables", "main")
+        await acme.tables.put("items", "a", 1)
+
+Two planes on the same backend see each other's routes as two processes do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import UUID
+
+from perdure.core.backends import Backends
+from perdure.core.fanout import Fanout
+from perdure.core.memory import Memory
+from perdure.core.route_upkeep import RouteUpkeep
+from perdure.core.routes import Routes
+from perdure.core.routing import STALENESS_S_MAX, Routing, Sleep
+from perdure.core.secrets import SystemSecrets
+from perdure.core.stores import Stores
+from perdure.core.streams import Sampler, Streams
+from perdure.core.tables import Tables
+from perdure.domain.container import PROJECT_DEFAULT
+from perdure.domain.ids import check_mode
+from perdure.domain.scope import Scope, make_scope
+from perdure.ports.backend import Backend, BackendRequest, BackendSpec, ConfigField
+from perdure.ports.capabilities import Capabilities
+from perdure.ports.environment import Environment
+from perdure.ports.logs import LogStore
+from perdure.ports.routes import RouteStore
+from perdure.ports.rows import RowStore
+from perdure.ports.secrets import Secrets
+
+__all__ = ["Everybody", "RoutedPlane", "RoutedTenant", "given", "routed_plane"]
+
+ACTOR_DEFAULT = "agent:tester"
+
+
+class Everybody:
+    """An admission that admits everybody, and remembers whom."""
+
+    def __init__(self) -> None:
+        self.admitted: list[Scope] = []
+
+    async def admit(self, scope: Scope) -> None:
+        """Admit."""
+        self.admitted.append(scope)
+
+
+class _Lent:
+    """A backend that its user does not close: the test that opened it does."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._backend.capabilities
+
+    @property
+    def logs(self) -> LogStore:
+        return self._backend.logs
+
+    @property
+    def rows(self) -> RowStore:
+        return self._backend.rows
+
+    @property
+    def routes(self) -> RouteStore:
+        return self._backend.routes
+
+    async def probe(self, *, timeout_s: float) -> None:
+        await self._backend.probe(timeout_s=timeout_s)
+
+    async def close(self) -> None:
+        """Nothing: see above."""
+
+
+def given(name: str, backend: Backend, *, lab_only: bool = False) -> BackendSpec:
+    """The specification under which routes may name a backend that is open already, and stays open.
+
+    Its config may have ``place`` (text), ``key`` (a reference to a secret, resolved when it is first used), ``size``
+    (an integer) and ``quiet`` (a flag), none of which changes where it leads.
+    """
+
+    async def lend(request: BackendRequest) -> Backend:
+        if "key" in request.config:
+            await request.secrets.resolve(str(request.config["key"]))
+        return _Lent(backend)
+
+    return BackendSpec(
+        name=name,
+        lab_only=lab_only,
+        config=(
+            ConfigField(name="place"),
+            ConfigField(name="key", type="secret"),
+            ConfigField(name="size", type="integer"),
+            ConfigField(name="quiet", type="flag"),
+        ),
+        open=lend,
+    )
+
+
+class RoutedTenant:
+    """One tenant's streams, tables, memory and routes."""
+
+    def __init__(self, scope: Scope, *, stores: Stores, fanout: Fanout, sampler: Sampler) -> None:
+        self.scope = scope
+        self.streams = Streams(scope, stores=stores, fanout=fanout, sampler=sampler)
+        self.tables = Tables(scope, stores=stores)
+        self.memory = Memory(scope, stores=stores)
+        self.routes = Routes(scope, stores=stores)
+
+
+class RoutedPlane:
+    """What a plane's routed stores share. ``upkeep.once()`` is what a plane does in the background."""
+
+    def __init__(self, stores: Stores, *, fanout: Fanout, sampler: Sampler, sleep: Sleep) -> None:
+        self.stores = stores
+        self.fanout = fanout
+        self.upkeep = RouteUpkeep(stores, fanout=fanout, sleep=sleep)
+        self._sampler = sampler
+
+    def tenant(
+        self,
+        tenant: str,
+        *,
+        actor: str = ACTOR_DEFAULT,
+        user: UUID | str | None = None,
+        project: str = PROJECT_DEFAULT,
+        surface: str | None = None,
+        app: str | None = None,
+        session: str | None = None,
+        request_id: str | None = None,
+        trace_id: str | None = None,
+    ) -> RoutedTenant:
+        """One tenant's view, as ``plane.scope`` of a whole plane."""
+        scope = make_scope(
+            tenant,
+            actor=actor,
+            mode=self.stores.backends.mode,
+            env=self.stores.backends.env,
+            user=user,
+            project=project,
+            surface=surface,
+            app=app,
+            session=session,
+            request_id=request_id,
+            trace_id=trace_id,
+        )
+        return RoutedTenant(scope, stores=self.stores, fanout=self.fanout, sampler=self._sampler)
+
+
+@asynccontextmanager
+async def routed_plane(
+    specs: Sequence[BackendSpec],
+    registry: RouteStore,
+    *,
+    environment: Environment,
+    mode: str = "lab",
+    env: str = "dev",
+    timeout_s: float = 60.0,
+    staleness_s_max: float = STALENESS_S_MAX,
+    environ: Mapping[str, str] | None = None,
+    secrets: Secrets | None = None,
+    sleep: Sleep = asyncio.sleep,
+    start: bool = True,
+) -> AsyncIterator[RoutedPlane]:
+    """A plane whose routes may name these backends and are kept in ``registry``; its routes are read at once.
+
+    ``environ`` is where ``secret://env/NAME`` is looked up. ``sleep`` is how a write waits for a copy that settles. With
+    ``start=False`` the registry is not read before the first ``plane.stores.routing.start()``.
+    """
+    request = BackendRequest(
+        config={},
+        mode=check_mode(mode),
+        env=env,
+        data_dir=Path(),
+        secrets=secrets if secrets is not None else SystemSecrets(environ or {}),
+        environment=environment,
+        timeout_s=timeout_s,
+    )
+    backends = Backends({spec.name: spec for spec in specs}, request=request, clock=environment.clock)
+    routing = Routing(registry, clock=environment.clock, timeout_s=timeout_s, staleness_s_max=staleness_s_max)
+    stores = Stores(
+        routing=routing,
+        backends=backends,
+        admission=Everybody(),
+        environment=environment,
+        timeout_s=timeout_s,
+        sleep=sleep,
+    )
+    plane = RoutedPlane(stores, fanout=Fanout(), sampler=Sampler(), sleep=sleep)
+    try:
+        if start:
+            await routing.start()
+        yield plane
+    finally:
+        await backends.close()

@@ -1,0 +1,255 @@
+// An emulator of an Azure Cosmos DB account for tests: @vercel/cosmosdb-server with what a store relies on repaired.
+//
+//     NODE_PATH=build/emulators/node_modules node tools/emulators/cosmos.js PORT
+//
+// It listens on 127.0.0.1 only, on a free port for PORT 0, keeps everything in memory and prints "ready PORT". Keys are
+// not checked. tests/adapters/cosmos/test_emulator.py has a test for every repair, which fails without the repair.
+//
+// Beside the account's own paths there are some for tests:
+//   POST /_tests/failures   {status, headers, message, text, on, times, operation}: the next `times` requests of a kind
+//                           ("batch", "query", "read", "meta"; any if left out) fail with this status before anything
+//                           is done. With `operation` it is that operation of a batch that fails; `text` is
+//                           the whole answer as it is.
+//   POST /_tests/clock      {ahead_s}: expire items as if it were so much later
+//   DELETE /_tests          forget both
+//   GET /_tests/requests    how many of each kind came since the last time this was asked, how many with which level
+//                           of consistency, and the largest body of them
+"use strict";
+
+const LIB = "@vercel/cosmosdb-server/lib/";
+const Items = require(`${LIB}account/items`).default;
+const json = require(`${LIB}json`).default;
+const operations = require(`${LIB}handler/_document-operations`);
+
+const REQUEST_BYTES_MAX = 2 * 1024 * 1024;
+const BATCH_OPERATIONS_MAX = 100;
+const PARTITION_HEADER = "x-ms-documentdb-partitionkey";
+const OWNER_NOT_FOUND = "1003"; // the sub-status that tells a container that is not there from an item that is not
+
+const failures = [];
+let requests = {};
+let aheadS = 0; // how far this account's time is ahead when it looks what has expired
+
+// The stock index joins partition, path and id with ":" and so takes ("a", "b:c") and ("a:b", "c") for one another.
+function tellIdsApart() {
+  Items.prototype._getId = (path, id, partition) => JSON.stringify([partition === undefined ? id : partition, path, id]);
+}
+
+// The stock emulator knows no time to live. Here, as in the account, an item is gone when its time has come if the
+// container has a default (-1: only items that say so expire); `ttl` counts from the item's last write.
+function expireItems() {
+  const isExpired = (items, item) => {
+    const container = items._parent.read && items._parent.read();
+    const byDefault = container && container.defaultTtl;
+    if (!item || !byDefault) return false;
+    const ttl = item.ttl === undefined ? byDefault : item.ttl;
+    return ttl >= 0 && item._ts + ttl <= Date.now() / 1000 + aheadS;
+  };
+  const removeExpired = (items) => {
+    for (const entry of [...items._data.values()]) {
+      const item = entry.read();
+      if (isExpired(items, item)) items.delete(item.id, items._getPartition(item));
+    }
+  };
+  for (const name of ["create", "query", "read", "upsert", "replace", "_item"]) {
+    const stock = Items.prototype[name];
+    Items.prototype[name] = function repaired(...values) {
+      if (!this.isExpiring && this._data.size > 0) {
+        this.isExpiring = true; // removal looks items up by itself
+        try {
+          removeExpired(this);
+        } finally {
+          this.isExpiring = false;
+        }
+      }
+      return stock.apply(this, values);
+    };
+  }
+}
+
+const replaceHandler = (name, handler) => {
+  require(`${LIB}handler/${name}`).default = handler;
+};
+const fail = (res, status, code, message) => {
+  res.statusCode = status;
+  return { code, message };
+};
+const findContainer = (account, { dbId, collId }) => account.database(dbId).collection(collId);
+const noContainer = (res) => {
+  res.setHeader("x-ms-substatus", OWNER_NOT_FOUND);
+  return fail(res, 404, "NotFound", "Owner resource does not exist");
+};
+
+// Where the container is missing, stock handlers fail with 500, or say 404 as if only the item were missing.
+function missContainers() {
+  for (const name of ["create", "delete", "query", "replace", "upsert"]) {
+    const file = name === "query" ? "query-documents" : `${name}-document`;
+    const stock = require(`${LIB}handler/${file}`).default;
+    replaceHandler(file, (account, req, res, params) =>
+      findContainer(account, params).read() ? stock(account, req, res, params) : noContainer(res),
+    );
+  }
+}
+
+// A point read of what is not there is 500 in the stock emulator.
+function readItems() {
+  replaceHandler("read-document", (account, req, res, params) => {
+    const container = findContainer(account, params);
+    if (!container.read()) return noContainer(res);
+    const found = operations.readOperation(container, { partitionKey: req.headers[PARTITION_HEADER], id: params.docId });
+    res.statusCode = found.statusCode;
+    if (found.statusCode === 200 && req.headers["if-none-match"] === found.body._etag) {
+      res.statusCode = 304;
+      return {};
+    }
+    return found.body;
+  });
+}
+
+// An upsert with "If-None-Match: *" writes only where nothing is; the stock emulator overwrites.
+function honourIfNoneMatch() {
+  const stock = require(`${LIB}handler/upsert-document`).default;
+  replaceHandler("upsert-document", async (account, req, res, params) => {
+    if (req.headers["if-none-match"] !== "*") return stock(account, req, res, params);
+    const made = operations.createOperation(findContainer(account, params), { resourceBody: await json(req) });
+    if (made.statusCode === 409) return fail(res, 412, "PreconditionFailed", "The item exists");
+    res.statusCode = made.statusCode;
+    return made.body;
+  });
+}
+
+// The stock batch keeps what it did before the operation that failed, takes any number of operations, looks for the
+// partition in each of them instead of the header, answers 200 to a failed batch, and says 424 only after the failure.
+function makeBatchesAtomic() {
+  const perform = {
+    Create: operations.createOperation,
+    Delete: operations.deleteOperation,
+    Read: operations.readOperation,
+    Replace: operations.replaceOperation,
+    Upsert: operations.upsertOperation,
+  };
+  replaceHandler("batch-documents", async (account, req, res, params) => {
+    const container = findContainer(account, params);
+    if (!container.read()) return noContainer(res);
+    const batch = await json(req);
+    if (!Array.isArray(batch) || batch.some((one) => !perform[one.operationType])) {
+      return fail(res, 400, "BadRequest", "The batch holds something that is no operation");
+    }
+    if (batch.length > BATCH_OPERATIONS_MAX) {
+      return fail(res, 400, "BadRequest", `Batch request has more operations than ${BATCH_OPERATIONS_MAX}`);
+    }
+    const injected = takeFailure("batch", { ofOperation: true });
+    const before = remember(container.documents);
+    const answers = [];
+    for (const [index, operation] of batch.entries()) {
+      const answer =
+        injected && injected.operation === index
+          ? { statusCode: injected.status }
+          : perform[operation.operationType](container, { ...operation, partitionKey: req.headers[PARTITION_HEADER] });
+      if (answer.statusCode >= 400) {
+        restore(container.documents, before);
+        res.statusCode = 207;
+        return batch.map((_, other) => ({ statusCode: other === index ? answer.statusCode : 424, requestCharge: 0 }));
+      }
+      const body = answer.body;
+      answers.push({ statusCode: answer.statusCode, requestCharge: 1, eTag: body && body._etag, resourceBody: body });
+    }
+    return answers;
+  });
+}
+
+const remember = (items) => ({ data: new Map(items._data), index: new Map(items._index), count: items._ridCount });
+const restore = (items, before) => {
+  items._data = before.data;
+  items._index = before.index;
+  items._ridCount = before.count;
+};
+
+const kindOf = (req) => {
+  if (req.headers["x-ms-cosmos-is-batch-request"]) return "batch";
+  if (req.headers["content-type"] === "application/query+json") return "query";
+  return /\/docs\//.test(req.url) && req.method === "GET" ? "read" : "meta";
+};
+
+function takeFailure(kind, { ofOperation }) {
+  const index = failures.findIndex(
+    (failure) => (failure.on || kind) === kind && (failure.operation !== undefined) === ofOperation,
+  );
+  if (index < 0) return undefined;
+  const failure = failures[index];
+  failure.times = (failure.times || 1) - 1;
+  if (failure.times === 0) failures.splice(index, 1);
+  return failure;
+}
+
+const answer = (res, status, body, headers = {}) => {
+  res.writeHead(status, { "content-type": "application/json", ...headers });
+  res.end(JSON.stringify(body));
+};
+
+async function answerTests(req, res) {
+  if (req.url === "/_tests/requests") {
+    answer(res, 200, requests);
+    requests = {};
+  } else if (req.method === "DELETE") {
+    failures.length = 0;
+    aheadS = 0;
+    answer(res, 200, {});
+  } else if (req.url === "/_tests/clock") {
+    aheadS = (await json(req)).ahead_s;
+    answer(res, 200, {});
+  } else {
+    failures.push(await json(req));
+    answer(res, 200, {});
+  }
+}
+
+// The account refuses what is over 2 MB; the stock emulator takes everything.
+const isTooLarge = (req) => Number(req.headers["content-length"] || 0) > REQUEST_BYTES_MAX;
+
+function guard(stock) {
+  return (req, res) => {
+    if (req.url.startsWith("/_tests")) {
+      answerTests(req, res).catch((error) => answer(res, 500, { message: error.message }));
+      return;
+    }
+    const kind = kindOf(req);
+    requests[kind] = (requests[kind] || 0) + 1;
+    const level = `consistency ${req.headers["x-ms-consistency-level"] || "unsaid"}`;
+    requests[level] = (requests[level] || 0) + 1;
+    requests.bytes = Math.max(requests.bytes || 0, Number(req.headers["content-length"] || 0));
+    const injected = takeFailure(kind, { ofOperation: false });
+    if (injected) {
+      req.resume();
+      if (injected.text === undefined) {
+        answer(res, injected.status, { code: "Injected", message: injected.message || "Injected" }, injected.headers);
+      } else {
+        res.writeHead(injected.status, injected.headers);
+        res.end(injected.text);
+      }
+    } else if (isTooLarge(req)) {
+      req.resume();
+      answer(res, 413, { code: "RequestEntityTooLarge", message: "Request size is too large" });
+    } else {
+      stock(req, res);
+    }
+  };
+}
+
+function main(port) {
+  tellIdsApart();
+  expireItems();
+  readItems();
+  honourIfNoneMatch();
+  makeBatchesAtomic();
+  missContainers();
+  // Only now: the routes take the handlers as they are when they are first loaded.
+  const { createHttpServer } = require("@vercel/cosmosdb-server");
+  const server = createHttpServer({ keepAlive: true });
+  const [stock] = server.listeners("request");
+  server.removeListener("request", stock);
+  server.on("request", guard(stock));
+  server.listen(port, "127.0.0.1", () => console.log(`ready ${server.address().port}`));
+}
+
+main(Number(process.argv[2] || 0));
