@@ -8,7 +8,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export VENV
 
-# Two workers fill the machines that CI has; a file stays on one, so that its engine starts once.
+# Two workers fill the machines that CI has; a class, or the functions of a file, stay on one, with what they share.
 WORKERS ?= 2
 PYTEST := $(BIN)/pytest
 
@@ -25,7 +25,7 @@ demo: setup ## Triage the commits of this repository, with a worker killed half 
 
 test: setup ## Every test, on embedded PostgreSQL 18, on 15, and behind pgbouncer
 	@tools/engines
-	@$(PYTEST) -n $(WORKERS) --dist loadfile
+	@$(PYTEST) -n $(WORKERS) --dist loadscope
 
 check: setup ## Everything that needs no engine: format, lint, types, layers, generated files, fast tests
 	@$(BIN)/ruff format --check .
@@ -39,7 +39,7 @@ check: setup ## Everything that needs no engine: format, lint, types, layers, ge
 
 contracts: setup ## Every contract on every backend, ending with the kind x backend table
 	@tools/engines
-	@$(PYTEST) -q -n $(WORKERS) --dist loadfile --contracts-table tests/contracts
+	@$(PYTEST) -q -n $(WORKERS) --dist loadscope --contracts-table tests/contracts
 
 bench: setup ## Measure against a bare INSERT on this machine; prints a table and JSON
 	@$(BIN)/python -m bench $(ARGS)

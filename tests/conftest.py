@@ -11,11 +11,9 @@ import pytest
 from tests.support.cosmos import cosmos, cosmos_account  # noqa: F401 - fixtures, found by their names here
 from tests.support.databases import Cluster, Database, Engine
 from tests.support.dynamodb import dynamodb_server  # noqa: F401 - a fixture, found by its name here
-from tests.support.firestore import firestore_emulator as firestore_emulator  # a fixture, found by its name here
-from tests.support.firestore import firestore_server as firestore_server  # a fixture, found by its name here
+from tests.support.firestore import firestore_emulator, firestore_server  # noqa: F401 - fixtures, as above
 from tests.support.pgbouncer import Pgbouncer
-from tests.support.places import make_place as make_place  # a fixture, found by its name here
-from tests.support.places import place as place  # a fixture, found by its name here
+from tests.support.places import make_place, place  # noqa: F401 - fixtures, as above
 from tests.support.servers import Server, Version, bin_directory, engine_missing
 
 Clusters = Callable[[Engine], Cluster]

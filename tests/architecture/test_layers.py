@@ -23,6 +23,8 @@ PLANTED = {
     "adapters-independent": ("perdure/adapters/webhooks/__init__.py", "import perdure.adapters.postgres"),
     "domain-pure": ("perdure/domain/__init__.py", "import time"),
     "postgres-driver": ("perdure/core/__init__.py", "import psycopg"),
+    "document-port": ("perdure/core/__init__.py", "import perdure.ports.documents"),
+    "vendor-clients": ("perdure/core/__init__.py", "import boto3"),
     "http-client": ("perdure/core/__init__.py", "import httpx"),
 }
 

@@ -30,7 +30,9 @@ def test_help_names_every_command():
     assert all(name in found.stdout for name in COMMANDS)
 
 
-@pytest.mark.parametrize("name", ["events", "migrate", "outbox", "pg", "relay", "runs", "signals", "tenants", "trace"])
+@pytest.mark.parametrize(
+    "name", ["events", "migrate", "outbox", "pg", "relay", "routes", "runs", "signals", "tenants", "trace"]
+)
 def test_every_command_is_there_with_its_help(name: str):
     found = perdure(name, "--help")
     assert found.returncode == 0, found.stderr

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+import perdure.sync
 from perdure.cli.main import app
 from perdure.cli.target import operator
+from perdure.domain.route import ConfigValue
 from perdure.errors import Forbidden, Invalid, NoRoute, NotFound, StaleVersion, Unsupported
 from tests.conftest import MakeDatabase
 from tests.support.databases import Database
@@ -220,6 +223,7 @@ def test_the_settings_say_where_the_registry_is(lab: Operator, tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     assert lab.printed("list", "--tenant", "t_acme")["items"][0]["backend"] == "memory"
     assert lab.printed("show", "routes", "t_system")["route"]["config"] == {"path": "registry.db"}
+    assert lab.apart(registry_config(lab, tmp_path / "perdure.toml")) == {"path": "registry.db"}
     for text, complaint in (
         ('[registy]\nbackend = "sqlite"\n', "registy"),
         ('[registry]\nbackend = "sqlite"\nfolder = "x"\n', "folder"),
@@ -227,22 +231,37 @@ def test_the_settings_say_where_the_registry_is(lab: Operator, tmp_path: Path, m
         ("[registry\n", "cannot be read"),
     ):
         (tmp_path / "perdure.toml").write_text(text)
-        assert complaint in lab.refusal("list").message
+        refused = lab.refusal("list")
+        assert complaint in refused.message
+        with pytest.raises(type(refused)) as caught:
+            lab.apart(registry_config(lab, Path("perdure.toml")))
+        assert caught.value.message == refused.message
     assert "cannot be read" in lab.refusal("list", "--settings", "missing.toml").message
 
 
+async def registry_config(lab: Operator, settings: Path) -> Mapping[str, ConfigValue]:
+    """Where ``perdure.open(settings=...)`` finds the registry."""
+    async with lab.plane(settings=settings) as plane:
+        return (await plane.scope("t_system", actor="user:ana").routes.show("routes")).route.config
+
+
 def test_the_embedded_plane_of_a_directory_is_administered_too(tmp_path: Path):
-    def perdure(*words: str) -> subprocess.CompletedProcess[str]:
+    def perdure_says(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "perdure.cli.main", *words]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
 
-    assert "there is no plane" in perdure("routes", "list").stderr
-    program = "import perdure.sync\nwith perdure.sync.open(): pass"
-    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=120)
-    done = perdure("routes", "set", "streams", "t_acme", "--backend", "sqlite", "--config", "path=a.db", "--json")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["backend"] == "sqlite"
-    refused = perdure("routes", "set", "streams", "t_acme", "--backend", "floppy")
-    assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr.startswith("perdure: there is no backend 'floppy'")
-    assert refused.stderr.count("\n") == 1
+    assert "there is no plane" in perdure_says("routes", "list").stderr
+    with perdure.sync.open(data_dir=tmp_path / ".perdure") as plane:
+        acme = plane.scope("t_acme", actor="agent:planner")
+        acme.runs.start("triage", signal=("billing", "msg-1"), input={})
+        words = ("routes", "set", "streams", "t_acme", "--backend", "sqlite", "--config", "path=a.db", "--json")
+        done = perdure_says(*words)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["backend"] == "sqlite"
+        assert acme.routes.show("streams").route.backend == "sqlite"
+        refused = perdure_says("routes", "set", "streams", "t_acme", "--backend", "floppy")
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert refused.stderr.startswith("perdure: there is no backend 'floppy'")
+        assert refused.stderr.count("\n") == 1
+        # The control plane is a tenant too, and nobody has to say that it is not meant.
+        assert "triage" in perdure_says("runs", "list").stdout

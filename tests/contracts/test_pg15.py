@@ -6,6 +6,7 @@ from perdure.testing import contracts
 from perdure.testing.contracts.logs import LogsContract
 from perdure.testing.contracts.registry import RegistryContract
 from perdure.testing.contracts.rows import RowsContract
+from tests.contracts.document_stores import ElsewhereInMemory
 from tests.contracts.ledger import OnPostgres
 from tests.contracts.postgres_stores import StoresOnPostgres
 
@@ -63,4 +64,20 @@ class TestRegistryOnPg15(StoresOnPostgres, RegistryContract):
 
 
 class TestLogsOnPg15(StoresOnPostgres, LogsContract):
+    engine = "pg15"
+
+
+class TestStreamsOnPg15(StoresOnPostgres, contracts.StreamsContract):
+    engine = "pg15"
+
+
+class TestTablesOnPg15(StoresOnPostgres, contracts.TablesContract):
+    engine = "pg15"
+
+
+class TestMemoryOnPg15(StoresOnPostgres, contracts.MemoryContract):
+    engine = "pg15"
+
+
+class TestRoutesOnPg15(ElsewhereInMemory, StoresOnPostgres, contracts.RoutesContract):
     engine = "pg15"

@@ -6,6 +6,7 @@ from perdure.testing import contracts
 from perdure.testing.contracts.logs import LogsContract
 from perdure.testing.contracts.registry import RegistryContract
 from perdure.testing.contracts.rows import RowsContract
+from tests.contracts.document_stores import ElsewhereInMemory
 from tests.contracts.ledger import OnPostgres
 from tests.contracts.postgres_stores import StoresOnPostgres
 
@@ -63,4 +64,20 @@ class TestRegistryOnPgbouncer(StoresOnPostgres, RegistryContract):
 
 
 class TestLogsOnPgbouncer(StoresOnPostgres, LogsContract):
+    engine = "pg15-pgbouncer"
+
+
+class TestStreamsOnPgbouncer(StoresOnPostgres, contracts.StreamsContract):
+    engine = "pg15-pgbouncer"
+
+
+class TestTablesOnPgbouncer(StoresOnPostgres, contracts.TablesContract):
+    engine = "pg15-pgbouncer"
+
+
+class TestMemoryOnPgbouncer(StoresOnPostgres, contracts.MemoryContract):
+    engine = "pg15-pgbouncer"
+
+
+class TestRoutesOnPgbouncer(ElsewhereInMemory, StoresOnPostgres, contracts.RoutesContract):
     engine = "pg15-pgbouncer"

@@ -6,6 +6,7 @@ from perdure.testing import contracts
 from perdure.testing.contracts.logs import LogsContract
 from perdure.testing.contracts.registry import RegistryContract
 from perdure.testing.contracts.rows import RowsContract
+from tests.contracts.document_stores import ElsewhereInMemory
 from tests.contracts.ledger import OnPostgres
 from tests.contracts.postgres_stores import StoresOnPostgres
 
@@ -63,4 +64,20 @@ class TestRegistryOnPg18(StoresOnPostgres, RegistryContract):
 
 
 class TestLogsOnPg18(StoresOnPostgres, LogsContract):
+    engine = "pg18"
+
+
+class TestStreamsOnPg18(StoresOnPostgres, contracts.StreamsContract):
+    engine = "pg18"
+
+
+class TestTablesOnPg18(StoresOnPostgres, contracts.TablesContract):
+    engine = "pg18"
+
+
+class TestMemoryOnPg18(StoresOnPostgres, contracts.MemoryContract):
+    engine = "pg18"
+
+
+class TestRoutesOnPg18(ElsewhereInMemory, StoresOnPostgres, contracts.RoutesContract):
     engine = "pg18"

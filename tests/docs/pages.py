@@ -16,6 +16,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, cast
@@ -95,6 +96,12 @@ def commands_of(page: str) -> set[str]:
     """Every ``perdure ...`` that stands at the beginning of a line of a shell block, as far as it names commands."""
     shell = re.findall(r"^```(?:sh|bash|console)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     return {found.strip() for block in shell for found in _COMMAND.findall(block)}
+
+
+def is_command(words: str, documented: Collection[str]) -> bool:
+    """Whether words after ``perdure`` begin with a documented command, as in ``perdure pg backup ledger.dump``."""
+    parts = words.split()
+    return not parts or any(" ".join(parts[:count]) in documented for count in range(1, len(parts) + 1))
 
 
 def _environment(folder: Path) -> dict[str, str]:

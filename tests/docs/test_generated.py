@@ -14,7 +14,7 @@ from perdure.domain import container, limits, log, memory, route, stream, versio
 from perdure.domain.event import EventType
 from perdure.domain.outbox import EFFECT_CONTRACTS, EFFECT_POLICIES
 from perdure.domain.run import TRANSITIONS
-from tests.docs.pages import ROOT, commands_of
+from tests.docs.pages import ROOT, commands_of, is_command
 
 TOOL = ROOT / "tools" / "generate_docs.py"
 KINDS = ROOT / "docs" / "kinds"
@@ -77,18 +77,12 @@ def test_every_command_in_every_page_exists():
     documented = set(re.findall(r"^## perdure ([a-z -]+)$", CLI, re.MULTILINE))
     unknown = {}
     for page in [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]:
-        missing = {name for name in commands_of(page.read_text(encoding="utf-8")) if not _known(name, documented)}
+        missing = {name for name in commands_of(page.read_text(encoding="utf-8")) if not is_command(name, documented)}
         if missing:
             unknown[page.name] = missing
 
     assert documented
     assert unknown == {}
-
-
-def _known(words: str, documented: set[str]) -> bool:
-    # What follows the command may be a word too, as in `perdure pg backup ledger.dump`.
-    parts = words.split()
-    return not parts or any(" ".join(parts[:count]) in documented for count in range(1, len(parts) + 1))
 
 
 def test_a_stale_page_is_found():

@@ -70,7 +70,8 @@ async def refuse(acme: perdure.Tenant, plane: perdure.Plane) -> dict[str, Any]:
     other = plane.scope("t_other", actor="agent:planner")
     on_this_machine = {"filesystem": {"directory": "kept"}, "sqlite": {"path": "kept.db"}, "memory": {}}
     attempts: dict[str, Awaitable[object]] = {
-        name: acme.routes.set("tables", name, config=config, project="other") for name, config in on_this_machine.items()
+        f"set {name}": acme.routes.set("tables", name, config=config, project="other")
+        for name, config in on_this_machine.items()
     }
     attempts["switch"] = acme.routes.switch(
         "tables", "filesystem", config={"directory": "kept"}, rationale="cheaper", data_stays=True

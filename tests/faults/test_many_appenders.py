@@ -16,7 +16,7 @@ from tests.support.places import SHARED, Place
 
 PROCESSES = 4
 WRITERS = 25
-SAMPLES = 12
+STEPS = {"firestore": 50}  # our fake looks through all there is for each page; the vendor's emulator goes step by step
 READERS = 16
 
 pytestmark = pytest.mark.timeout(1_800)
@@ -90,23 +90,28 @@ async def check_step(acme: perdure.Tenant, kept: Kept, position: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("database", "place", "events"),
+    ("database", "place", "events", "step"),
     [
-        *(pytest.param("pg18", backend, 4, id=f"{backend}-400") for backend in SHARED),
-        *(pytest.param("pg18", backend, 100, id=f"{backend}-10000", marks=pytest.mark.soak) for backend in SHARED),
-        pytest.param("pg18", "firestore-emulator", 100, id="firestore-emulator-10000", marks=pytest.mark.soak),
-        pytest.param("pg15", "postgres", 100, id="postgres-15-10000", marks=pytest.mark.soak),
-        pytest.param("pg15-pgbouncer", "postgres", 100, id="pgbouncer-10000", marks=pytest.mark.soak),
+        *(pytest.param("pg18", backend, 4, 33, id=f"{backend}-400") for backend in SHARED),
+        *(
+            pytest.param("pg18", backend, 100, STEPS.get(backend, 1), id=f"{backend}-10000", marks=pytest.mark.soak)
+            for backend in SHARED
+        ),
+        pytest.param("pg18", "firestore-emulator", 100, 1, id="firestore-emulator-10000", marks=pytest.mark.soak),
+        pytest.param("pg15", "postgres", 100, 1, id="postgres-15-10000", marks=pytest.mark.soak),
+        pytest.param("pg15-pgbouncer", "postgres", 100, 1, id="pgbouncer-10000", marks=pytest.mark.soak),
     ],
     indirect=["database", "place"],
 )
-async def test_r27_four_processes_of_25_appenders_number_densely(database: Database, place: Place, events: int) -> None:
-    async with perdure.open(database.dsn("app"), mode="lab", env="dev", registry=place.registry) as plane:
+async def test_r27_four_processes_of_25_appenders_number_densely(
+    database: Database, place: Place, events: int, step: int
+) -> None:
+    registry = place.registry
+    async with perdure.open(database.dsn("app"), mode="lab", env="dev", registry=registry, timeout_s=120) as plane:
         acme = plane.scope("t_acme", actor="agent:reader")
         await acme.routes.set("streams", place.backend, config=place.config)
         kept = await append_all(database, place, events=events)
         read = await check_order(acme, kept, events=events)
-        step = 1 if events == 100 else len(read) // SAMPLES
         wanted = range(1, len(read) + 1, step)
         for first in range(0, len(wanted), READERS):
             positions = wanted[first : first + READERS]

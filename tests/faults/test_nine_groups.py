@@ -92,9 +92,7 @@ def document(kind: str, place: Place) -> dict[str, Any]:
     }
 
 
-async def test_production_on_three_vendors_keeps_what_it_is_told(
-    production: Production, make_place: MakePlace
-) -> None:
+async def test_production_on_three_vendors_keeps_what_it_is_told(production: Production, make_place: MakePlace) -> None:
     routes = [document(kind, make_place(backend)) for kind, backend in CHOICES.items()]
     (production.folder / "routes.json").write_text(json.dumps(routes))
     applied = await production.command("routes", "set", "--file", "routes.json")
@@ -162,7 +160,7 @@ def check_registry(seen: dict[str, Any]) -> None:
 
 def check_refusals(seen: dict[str, Any]) -> None:
     """Groups 5 and 7: nothing on one machine outside lab, and no route means no backend, whatever variables say."""
-    for name in ("filesystem", "sqlite", "memory", "switch"):
+    for name in ("set filesystem", "set sqlite", "set memory", "switch"):
         assert seen[name][0] == "forbidden_backend_class", name
     for name, kind in {"streams": "streams", "tables": "tables", "memory": "memory", "show": "streams"}.items():
         code, message, detail = seen[name]
@@ -179,7 +177,7 @@ def check_switch(told: dict[str, Any], target: Place) -> None:
     assert told["config"] == target.config
     assert [entry[:4] for entry in told["history"]] == [
         [1, "set", None, "dynamodb"],
-        [2, "switched", "dynamodb", "cosmos"],
+        [2, "switch", "dynamodb", "cosmos"],
     ]
     assert [entry[5] for entry in told["history"]] == [None, "nearer to memory"]
     assert all(entry[4].startswith("user:") for entry in told["history"])
@@ -206,8 +204,8 @@ def check_audit(wrote: dict[str, Any], told: dict[str, Any]) -> None:
     expected = [
         *[["streams", "append", "firestore", "tenant_timeline", *who]] * 3,
         *[["tables", "put", "dynamodb", "policies", *who]] * 3,
-        ["memory", "put", "cosmos", "boards/project", *who],
-        *[["memory", "append", "cosmos", "sessions/u_1/s_001", *who]] * 2,
+        ["memory", "put", "cosmos", "board/project", *who],
+        *[["memory", "append", "cosmos", "session/u_1/s_001", *who]] * 2,
     ]
     ours = [record for record in wrote["audit"] if record[5] == "agent:planner"]
     assert ours == expected

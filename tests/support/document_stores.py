@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from perdure.adapters.documents.resilience import ResilientDriver, Sleep
+from perdure.adapters.documents.resilience import ResilientDriver
 from perdure.adapters.documents.routes import DocumentRoutes
 from perdure.adapters.documents.rows import DocumentRows
 from perdure.adapters.memory.driver import MemoryDriver, MemoryStore
 from perdure.ports.documents import DocumentDriver
 from perdure.ports.environment import Environment
+from perdure.ports.patience import Sleep
 from perdure.testing.environment import CountingIds, FakeClock, SeededRandomness
 
 

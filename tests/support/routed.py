@@ -57,7 +57,7 @@ class Operator:
         assert result.exit_code == 0, result.output
 
     @asynccontextmanager
-    async def plane(self) -> AsyncIterator[Plane]:
+    async def plane(self, *, settings: Path | None = None) -> AsyncIterator[Plane]:
         """The plane itself."""
         async with open_plane(
             self.database.direct_dsn("app"),
@@ -66,6 +66,7 @@ class Operator:
             env=self.env,
             owner_dsn=self.database.direct_dsn("owner"),
             connections_max=4,
+            settings=settings,
         ) as plane:
             yield plane
 

@@ -22,7 +22,7 @@ KindName = Annotated[str, typer.Argument(help="streams, tables or memory.", meta
 OfTenant = Annotated[str, typer.Argument(help="The tenant's slug, or t_system.", metavar="t_NAME")]
 Project = Annotated[str | None, typer.Option("--project", help="Only of this project.", metavar="ID")]
 Surface = Annotated[str | None, typer.Option("--surface", help="Only of this surface.", metavar="ID")]
-BackendName = Annotated[str, typer.Option("--backend", help="Such as postgres or sqlite.", metavar="NAME")]
+BackendName = Annotated[str, typer.Option("--backend", help="Such as postgres.", metavar="NAME")]
 Config = Annotated[
     list[str] | None,
     typer.Option(
@@ -53,6 +53,7 @@ def administer(
     """What ``act`` makes of everybody's routes, on the plane that the options name."""
 
     async def acted() -> Answer:
+        """What the action answers, from one plane."""
         async with opened_plane(data_dir=data_dir, dsn=dsn, mode=mode, env=env, settings=settings) as plane:
             return await act(plane, plane.scope(SYSTEM_TENANT, actor=operator(), source=SOURCE).routes)
 

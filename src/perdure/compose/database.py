@@ -68,10 +68,10 @@ async def session(dsn: str | None, config: Config, *, role: str) -> AsyncIterato
 
 async def check_plane(opened: Session, config: Config) -> None:
     """Refuse a database that a plane of this configuration cannot be on."""
-    await check_place(opened, mode=config.mode, env=config.env)
+    await check_database(opened, mode=config.mode, env=config.env)
 
 
-async def check_place(opened: Session, *, mode: str, env: str) -> None:
+async def check_database(opened: Session, *, mode: str, env: str) -> None:
     """Refuse a database whose schema is not this release's, or that serves another (mode, env)."""
     async with opened.connection(writing=False) as connection:
         await migrate.check(connection)

@@ -16,7 +16,7 @@ _REFERENCE: Final = re.compile(r"secret://(env|file)/\S+")
 # What a secret looks like inside a value that is not declared to be one: credentials in an address, a key by its name
 # or by its shape. What is harmless and refused can be given another name; what is kept once has to be replaced.
 _LITERAL_SECRET: Final = re.compile(
-    r"://[^/?#@\s]*:[^@\s]+@"
+    r"://[^/?#@\s]*:(?!\d+[/?#])[^@\s]+@"
     r"|(account|access|api|shared|private|secret|signing)[-_ ]?(access[-_ ]?)?(key|signature)[\"']?\s*[=:]"
     r"|(password|passwd|passphrase|pwd|secret|token|credentials?)[\"']?\s*=|[\"'](password|secret|token)[\"']\s*:"
     r"|[?&;]sig=|-----BEGIN [A-Z ]*PRIVATE KEY|\bA(KIA|SIA)[0-9A-Z]{16}\b|\beyJ[\w-]{10,}\.[\w-]{10,}\.",

@@ -128,6 +128,10 @@ class Backends:
             del self._health[key]
         await self._retire([key for key in self._open if key not in targets])
 
+    def in_use(self) -> Sequence[Target]:
+        """Where the backends lead that are open now."""
+        return [entry.target for entry in self._open.values() if entry.opening.done()]
+
     def health(self, target: Target) -> Health:
         """What the last probe found; ``unknown`` before the first."""
         return self._health.get(fingerprint(target), Health(status="unknown"))

@@ -83,6 +83,7 @@ class Copying:
         tally = Tally()
 
         def report(phase: str) -> CopyReport:
+            """How far it is."""
             current = CopyReport(
                 phase=phase,
                 backend=target.backend,

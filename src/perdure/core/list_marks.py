@@ -6,7 +6,7 @@ import hashlib
 
 from perdure.core.backends import fingerprint
 from perdure.core.stores import Call
-from perdure.errors import CursorInvalid
+from perdure.errors import Invalid
 
 
 def encode_mark(call: Call, mark: str | None) -> str | None:
@@ -17,18 +17,15 @@ def encode_mark(call: Call, mark: str | None) -> str | None:
 def decode_mark(call: Call, cursor: str | None) -> str | None:
     """The mark in a cursor.
 
-    Raises ``CursorInvalid`` (reason ``unknown``) for one that another backend gave, before the route was led here: the
-    order is another here, and going on from there would leave something out.
+    Raises ``Invalid`` for one that this list did not give, or that it gave where the route led before: the order was
+    another there, and going on from it here would leave something out.
     """
     if cursor is None:
         return None
     place, _, mark = cursor.partition(".")
     if place != _place(call) or not mark:
-        kind = call.resolved.route.kind
-        raise CursorInvalid(
-            "this list is kept in another place now, and in another order; begin again without a cursor",
-            code=f"{kind}.cursor_invalid",
-            reason="unknown",
+        raise Invalid(
+            "the cursor is not one that this list gave where it is kept now; begin again without a cursor",
         )
     return mark
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 from perdure.core.blackboards import Blackboards
 from perdure.core.list_marks import decode_mark, encode_mark
@@ -28,6 +29,7 @@ from perdure.domain.log import (
 from perdure.domain.memory import Erased, Message, Remembered, Session, Window, message_entry, message_of
 from perdure.domain.records import Page
 from perdure.domain.scope import Scope
+from perdure.domain.store_audit import AUDITS_PAGE_DEFAULT, StoreAudit
 from perdure.errors import CursorInvalid, Invalid, NotFound
 from perdure.ports.logs import PositionLost
 
@@ -189,6 +191,14 @@ class Memory:
                 names = tuple(each.name[2] for each in found if self._is_session(each))
                 more = mark is not None
             return Page(items=names, next_cursor=encode_mark(call, mark))
+
+    async def audits(
+        self, session: str, *, user: str | None = None, after: UUID | None = None, limit: int = AUDITS_PAGE_DEFAULT
+    ) -> Sequence[StoreAudit]:
+        """Records of writes to a session whose route keeps them (``audit="writes"``), oldest first."""
+        container = self._container(session, user)
+        async with self._stores.reading(self._scope, Kind.MEMORY) as call:
+            return await call.backend.logs.audits(container, after=after, limit=limit, timeout_s=call.timeout_s)
 
     async def delete_session(self, session: str, *, user: str | None = None, timeout_s: float | None = None) -> bool:
         """Remove a session, its messages and every trace of its name; False if there is none."""

@@ -1,4 +1,4 @@
-"""What a plane does about routes in the background: see changes, close unused backends, relay route events."""
+"""What a plane does in the background for routed stores: see changes, relay route events, sweep what has expired."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ UNRELAYED_MAX: Final = 1_000  # events relayed at a time, and looked at beyond t
 UNRELAYED_LOOK_MAX: Final = 64_000  # events looked at in all; they are held in memory
 STUCK_S: Final = 30.0  # while nothing can be relayed and no route changes, it is tried so often
 RELAY_S: Final = 5.0  # one event; a stream that takes longer is tried again later, and the others need not wait for it
+SWEEP_S: Final = 60.0  # between two sweeps of what has expired; a few small reads each
+SWEEP_MAX: Final = 200  # logs and rows removed from one backend at a time: more wait for the next sweep
 ACTOR: Final = "system:routing"
 
 _log = logging.getLogger(__name__)
@@ -54,6 +56,7 @@ class RouteUpkeep:
             # Apart, so that streams that are slow or away keep nobody from seeing changes of routes.
             group.create_task(self._repeat(self._look, every_s), name="perdure-routes-refresh")
             group.create_task(self._repeat(self._relay_unless_stuck, every_s), name="perdure-routes-relay")
+            group.create_task(self._repeat(self.sweep, SWEEP_S), name="perdure-sweep")
 
     async def stop(self, task: asyncio.Task[None]) -> None:
         """End the task in which ``run`` goes on, at once."""
@@ -69,6 +72,21 @@ class RouteUpkeep:
         """See what changed and relay what waits; returns how many events were relayed. Raises ``Unavailable``."""
         await self._look()
         return await self._relay_waiting()
+
+    async def sweep(self) -> int:
+        """Remove what is past its lifetime from the backends in use, some of it; returns how much.
+
+        Nothing depends on it: what has expired is not there for anybody. A backend that is away is passed over.
+        """
+        removed = 0
+        for target in self._stores.backends.in_use():
+            try:
+                async with self._stores.backends.use(target, kind=Kind.MEMORY) as backend:
+                    for store in (backend.logs, backend.rows):
+                        removed += await store.sweep(limit=SWEEP_MAX, timeout_s=self._stores.timeout_s)
+            except PerdureError as exc:
+                _log.warning("what has expired in %s stays for now (%s)", target.backend, exc.code)
+        return removed
 
     async def _repeat(self, work: Callable[[], Awaitable[object]], every_s: float) -> None:
         while not self._stopping:

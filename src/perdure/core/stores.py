@@ -164,19 +164,25 @@ class Stores:
     async def _settled(self, kind: Kind, scope: Scope, patience_s: float) -> Resolved:
         # While a copy settles nobody writes: what is compared must stand still. That takes seconds, so the write waits.
         ends = self.environment.clock.monotonic() + patience_s
+        refusal: Unavailable | None = None
         while True:
             left_s = ends - self.environment.clock.monotonic()
+            if refusal is not None and left_s <= 0:
+                raise refusal
             resolved = await self.routing.resolve_for_write(kind, scope.space, timeout_s=left_s)
             copy = resolved.route.copy
             if copy is None or copy.phase is not CopyPhase.SETTLE:
+                if refusal is not None and self.environment.clock.monotonic() + SETTLE_POLL_S > ends:
+                    raise refusal  # it may be written now, but the time for it was spent on waiting
                 return resolved
+            refusal = Unavailable(
+                f"{kind} of tenant {scope.tenant} is about to be switched to backend {copy.other.backend}; writes "
+                "wait until then, try again",
+                code=f"{kind}.settling",
+                retry_after_s=SETTLE_POLL_S,
+            )
             if self.environment.clock.monotonic() + SETTLE_POLL_S > ends:
-                raise Unavailable(
-                    f"{kind} of tenant {scope.tenant} is about to be switched to backend {copy.other.backend}; writes "
-                    "wait until then, try again",
-                    code=f"{kind}.settling",
-                    retry_after_s=SETTLE_POLL_S,
-                )
+                raise refusal
             looks = self.routing.looks
             await self.sleep(SETTLE_POLL_S)
             try:

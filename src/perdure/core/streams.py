@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 from perdure.core.fanout import Fanout
 from perdure.core.list_marks import decode_mark, encode_mark
@@ -17,6 +18,7 @@ from perdure.domain.kinds import Kind
 from perdure.domain.log import APPEND_ENTRIES_MAX, READ_BYTES_MAX, READ_ENTRIES_MAX, NewEntry, Position
 from perdure.domain.records import Page
 from perdure.domain.scope import Scope
+from perdure.domain.store_audit import AUDITS_PAGE_DEFAULT, StoreAudit
 from perdure.domain.stream import (
     SAMPLE_EVERY_DEFAULT,
     AppendedEvent,
@@ -205,6 +207,14 @@ class Streams:
                 names = tuple(container.name[0] for container in found if container.space == self._scope.space)
                 more = mark is not None
             return Page(items=names, next_cursor=encode_mark(call, mark))
+
+    async def audits(
+        self, stream: str, *, after: UUID | None = None, limit: int = AUDITS_PAGE_DEFAULT
+    ) -> Sequence[StoreAudit]:
+        """Records of writes to a stream whose route keeps them (``audit="writes"``), oldest first."""
+        container = stream_container(self._scope.space, stream)
+        async with self._stores.reading(self._scope, Kind.STREAMS) as call:
+            return await call.backend.logs.audits(container, after=after, limit=limit, timeout_s=call.timeout_s)
 
     async def follow(self, stream: str, *, after: str | None = None, poll_s: float = 1.0) -> AsyncIterator[StreamEvent]:
         """Every event after a cursor, each once and in order, and then each new one; it never ends.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
+from uuid import UUID
 
 from perdure.core.paging import Paging
 from perdure.core.stores import Stores
@@ -13,6 +14,7 @@ from perdure.domain.change_values import refuse_above
 from perdure.domain.kinds import Kind
 from perdure.domain.log import TTL_S_MAX
 from perdure.domain.scope import Scope
+from perdure.domain.store_audit import AUDITS_PAGE_DEFAULT, StoreAudit
 from perdure.domain.table import (
     IfVersion,
     Row,
@@ -131,6 +133,14 @@ class Tables:
         rows = tuple(row_of(row, table=table) for row in page.rows)
         following = paging.cursor_after((rows[-1].key,)) if page.more and rows else None
         return RowsPage(items=rows, next_cursor=following)
+
+    async def audits(
+        self, table: str, *, after: UUID | None = None, limit: int = AUDITS_PAGE_DEFAULT
+    ) -> Sequence[StoreAudit]:
+        """Records of writes to a table whose route keeps them (``audit="writes"``), oldest first."""
+        container = table_container(self._scope.space, table)
+        async with self._stores.reading(self._scope, Kind.TABLES) as call:
+            return await call.backend.rows.audits(container, after=after, limit=limit, timeout_s=call.timeout_s)
 
 
 def expiry(now: datetime, *, ttl_s: float | None, expires_at: datetime | None) -> datetime | None:

@@ -107,3 +107,12 @@ def user_of(container: Container) -> str | None:
             return user
         case _:
             return None
+
+
+def check_place(container: Container, *, mode: str, env: str) -> None:
+    """Raise ``Invalid`` unless a store of this (mode, env) may keep the container: each pair has stores of its own."""
+    space = container.space
+    if (space.mode, space.env) != (mode, env):
+        raise Invalid(
+            f"{container.kind} of ({space.mode}, {space.env}) in a store of ({mode}, {env}); each has stores of its own"
+        )

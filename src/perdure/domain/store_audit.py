@@ -9,6 +9,7 @@ from uuid import UUID
 
 from perdure.domain.kinds import Kind
 
+AUDITS_PAGE_DEFAULT: Final = 100  # a screenful
 AUDITS_PAGE_MAX: Final = 500  # one page; a record is small
 
 

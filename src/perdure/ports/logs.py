@@ -38,7 +38,8 @@ class LogStore(Protocol):
     ``timeout_s`` is the caller's patience: within it a refused or failed attempt is repeated, with growing pauses of
     random length.
 
-    A log that is past its lifetime is absent everywhere. Time is the store's own.
+    A log that is past its lifetime is absent everywhere. Time is the store's own. A container of another (mode, env)
+    than the store's is ``Invalid``.
     """
 
     async def append(

@@ -12,7 +12,6 @@ from typing import Final
 
 import msgspec
 
-from perdure.domain.container import Container
 from perdure.domain.store_audit import AUDITS_PAGE_MAX
 from perdure.domain.versioned import (
     ROW_WRITES_BYTES_MAX,
@@ -31,14 +30,6 @@ from perdure.errors import Invalid, LimitExceeded
 CONTAINERS_PAGE_MAX: Final = 500  # names of one page, each of which is looked at
 
 _JSON: Final = msgspec.json.Decoder(msgspec.Raw)  # reads all of it and makes nothing of it: numbers keep their digits
-
-
-def check_place(rows: Container, *, mode: str, env: str) -> Container:
-    """The container, if it is one of this (mode, env)."""
-    space = rows.space
-    if (space.mode, space.env) != (mode, env):
-        raise Invalid(f"rows of ({space.mode}, {space.env}) in a store of ({mode}, {env}); each has a store of its own")
-    return rows
 
 
 def check_rows_get(keys: Sequence[str]) -> Sequence[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from uuid import UUID
 
 from perdure.core.memory import WINDOW_MESSAGES_DEFAULT
 from perdure.core.memory import Memory as AsyncMemory
@@ -12,6 +13,7 @@ from perdure.domain.canonical import JsonObject
 from perdure.domain.log import READ_BYTES_MAX
 from perdure.domain.memory import Erased, Message, Remembered, Session, Window
 from perdure.domain.records import Page
+from perdure.domain.store_audit import AUDITS_PAGE_DEFAULT, StoreAudit
 from perdure.sync.blackboards import Blackboards
 from perdure.sync.portal import Portal
 
@@ -118,6 +120,12 @@ class Memory:
     ) -> Page[str]:
         """Names of a user's sessions in this scope, in an order of the backend's own."""
         return self._portal.call(self._async.sessions, user=user, cursor=cursor, limit=limit, timeout_s=timeout_s)
+
+    def audits(
+        self, session: str, *, user: str | None = None, after: UUID | None = None, limit: int = AUDITS_PAGE_DEFAULT
+    ) -> Sequence[StoreAudit]:
+        """Records of writes to a session whose route keeps them (``audit="writes"``), oldest first."""
+        return self._portal.call(self._async.audits, session, user=user, after=after, limit=limit)
 
     def delete_session(self, session: str, *, user: str | None = None, timeout_s: float | None = None) -> bool:
         """Remove a session, its messages and every trace of its name; False if there is none."""

@@ -6,12 +6,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from perdure.core.copying import ROLLBACK_S_DEFAULT, CopyReport, Progress
-from perdure.core.route_views import Coverage, RouteView
+from perdure.core.route_views import Applied, Coverage, RouteView
 from perdure.core.routes import HISTORY_PAGE_DEFAULT
 from perdure.core.routes import Routes as AsyncRoutes
 from perdure.domain.kinds import Kind
 from perdure.domain.records import Page
 from perdure.domain.route import AuditPolicy, ConfigValue, Route, RouteHistory, Tier
+from perdure.domain.route_changes import WantedRoute
 from perdure.sync.portal import Portal
 
 
@@ -67,6 +68,21 @@ class Routes:
             data_stays=data_stays,
             if_version=if_version,
         )
+
+    def apply(self, wanted: Sequence[WantedRoute], *, data_stays: bool = False) -> Applied:
+        """Make many routes what they are wanted to be; one that is so already is left alone.
+
+        All are checked before the first is written. Each is a commit of its own, so ``StaleVersion`` and
+        ``Unavailable`` leave what was written before. Raises what ``set`` raises, saying for which route.
+        """
+        return self._portal.call(self._async.apply, wanted, data_stays=data_stays)
+
+    def parse_config(self, backend: str, texts: Mapping[str, str]) -> Mapping[str, ConfigValue]:
+        """A config given as texts, such as options of a command: each value as its field's type.
+
+        Fields and backends that do not exist are left to ``set`` to refuse. Raises ``Invalid``, never quoting a value.
+        """
+        return self._async.parse_config(backend, texts)
 
     def switch(
         self,

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from uuid import UUID
 
 from perdure.core.streams import PAGE_EVENTS_DEFAULT
 from perdure.core.streams import Streams as AsyncStreams
 from perdure.domain.records import Page
+from perdure.domain.store_audit import AUDITS_PAGE_DEFAULT, StoreAudit
 from perdure.domain.stream import AppendedEvent, StreamEvent, StreamHead, StreamPage
 from perdure.sync.portal import Portal
 
@@ -96,6 +98,12 @@ class Streams:
     ) -> Page[str]:
         """Names of the streams of this scope, in an order of the backend's own."""
         return self._portal.call(self._async.list, cursor=cursor, limit=limit, timeout_s=timeout_s)
+
+    def audits(
+        self, stream: str, *, after: UUID | None = None, limit: int = AUDITS_PAGE_DEFAULT
+    ) -> Sequence[StoreAudit]:
+        """Records of writes to a stream whose route keeps them (``audit="writes"``), oldest first."""
+        return self._portal.call(self._async.audits, stream, after=after, limit=limit)
 
     def follow(self, stream: str, *, after: str | None = None, poll_s: float = 1.0) -> Iterator[StreamEvent]:
         """Every event after a cursor, each once and in order, and then each new one; it never ends.

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from uuid import UUID
 
 from perdure.core.tables import PAGE_ROWS_DEFAULT
 from perdure.core.tables import Tables as AsyncTables
 from perdure.domain.canonical import JsonValue
+from perdure.domain.store_audit import AUDITS_PAGE_DEFAULT, StoreAudit
 from perdure.domain.table import IfVersion, Row, RowsPage, TableDelete, TablePut
 from perdure.sync.portal import Portal
 
@@ -88,3 +90,9 @@ class Tables:
         return self._portal.call(
             self._async.query, table, prefix=prefix, cursor=cursor, limit=limit, reverse=reverse, timeout_s=timeout_s
         )
+
+    def audits(
+        self, table: str, *, after: UUID | None = None, limit: int = AUDITS_PAGE_DEFAULT
+    ) -> Sequence[StoreAudit]:
+        """Records of writes to a table whose route keeps them (``audit="writes"``), oldest first."""
+        return self._portal.call(self._async.audits, table, after=after, limit=limit)

@@ -92,6 +92,7 @@ def given(name: str, backend: Backend, *, lab_only: bool = False) -> BackendSpec
     """
 
     async def lend(request: BackendRequest) -> Backend:
+        """The backend, which the borrower does not close."""
         if "key" in request.config:
             await request.secrets.resolve(str(request.config["key"]))
         return _Lent(backend)
@@ -176,7 +177,7 @@ async def routed_plane(
 ) -> AsyncIterator[RoutedPlane]:
     """A plane whose routes may name these backends and are kept in ``registry``; its routes are read at once.
 
-    ``environ`` is where ``secret://env/NAME`` is looked up. ``sleep`` is how a write waits for a copy that settles. With
+    ``environ`` is where ``secret://env/NAME`` is looked up, ``sleep`` how a write waits for a copy that settles. With
     ``start=False`` the registry is not read before the first ``plane.stores.routing.start()``.
     """
     request = BackendRequest(

@@ -1,4 +1,4 @@
-"""A backend that is watched: every call of its stores is counted, and a test may stop it, break it, or lose its answer."""
+"""A backend that is watched: every call is counted, and a test may hold it, break it, or lose its answer."""
 
 from __future__ import annotations
 
@@ -95,6 +95,7 @@ def failing(error: BaseException, *, among: str = "", times: int | None = None) 
     left = times
 
     async def hook(name: str) -> None:
+        """Raise, while it is to."""
         nonlocal left
         if name.startswith(among) and left != 0:
             left = None if left is None else left - 1

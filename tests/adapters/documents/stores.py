@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
 from perdure.adapters.documents.logs import DocumentLogs
-from perdure.adapters.documents.resilience import ResilientDriver, Sleep
+from perdure.adapters.documents.resilience import ResilientDriver
 from perdure.adapters.memory.driver import MemoryDriver, MemoryStore
 from perdure.ports.capabilities import Capabilities
 from perdure.ports.documents import Document, DocumentDriver, Page, Write
 from perdure.ports.environment import Environment
+from perdure.ports.patience import Sleep
 from perdure.testing.environment import CountingIds, FakeClock, SeededRandomness
 
 WAITS_MAX = 6  # turns that others may get before and after a call

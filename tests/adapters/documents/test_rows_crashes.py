@@ -12,7 +12,7 @@ import pytest
 from perdure.domain.container import Container, make_space
 from perdure.domain.kinds import Kind
 from perdure.domain.versioned import NO_ROW, DeleteRow, PutRow, RowVersion, VersionedRow
-from perdure.testing.contracts.rows_opening import audit
+from perdure.testing.contracts.stores import audit
 from perdure.testing.driver_faults import Crash, Crashed, FaultyDriver
 from perdure.testing.environment import START_DEFAULT
 from tests.support.document_stores import Client, World

@@ -9,6 +9,7 @@ import re
 from typing import Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
+from azure.core.pipeline.transport import AioHttpTransport
 from azure.cosmos.aio import CosmosClient
 from azure.cosmos.documents import ConnectionPolicy
 
@@ -60,6 +61,8 @@ def make_client(endpoint: str, key: Secret, consistency: Consistency) -> CosmosC
         consistency_level=_LEVELS[consistency],
         connection_policy=policy,
         enable_endpoint_discovery=False,
+        # Left to itself it goes through any proxy that the environment names.
+        transport=AioHttpTransport(use_env_settings=False),
         retry_total=0,
         retry_connect=0,
         retry_read=0,

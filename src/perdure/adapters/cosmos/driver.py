@@ -116,6 +116,7 @@ class CosmosDriver:
         self._client = client
 
         async def connect() -> ContainerProxy:
+            """The container, found or made by a connected client."""
             await client.__aenter__()
             return await find_container(
                 client, database=self._database, container=self._container_name, create=self._create_container
@@ -162,6 +163,7 @@ class CosmosDriver:
         query = f"SELECT {FIELDS} FROM c WHERE c.p = @p AND c.id >= @start AND c.id < @end ORDER BY c.id {order}"  # noqa: S608 - names of ours; values are parameters
 
         async def read(container: ContainerProxy) -> Page:
+            """One page, from as many answers as it takes."""
             documents: list[Document] = []
             read_bytes = 0
             # One more than asked for tells whether the range goes on.

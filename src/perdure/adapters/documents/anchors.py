@@ -21,10 +21,11 @@ from weakref import WeakValueDictionary
 
 from perdure.adapters.documents import keys
 from perdure.adapters.documents.directory import Directory
-from perdure.adapters.documents.resilience import Patience, ResilientDriver
+from perdure.adapters.documents.resilience import ResilientDriver
 from perdure.domain.container import Container
 from perdure.errors import TimedOut
 from perdure.ports.documents import COMMIT_WRITES_MAX, Expect, Put, Remove
+from perdure.ports.patience import Patience
 
 KNOWN_MAX: Final = 10_000  # containers that one process remembers; one that is forgotten costs a few reads
 

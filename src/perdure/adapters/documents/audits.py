@@ -9,10 +9,10 @@ from uuid import UUID
 import msgspec
 
 from perdure.adapters.documents import keys
+from perdure.adapters.documents.decoding import decoded
 from perdure.adapters.documents.resilience import ResilientDriver
 from perdure.domain.store_audit import StoreAudit
-from perdure.errors import Corrupt
-from perdure.ports.documents import SCAN_DOCUMENTS_MAX, Document, Expect, Put
+from perdure.ports.documents import SCAN_DOCUMENTS_MAX, Expect, Put
 
 _RECORD: Final = msgspec.json.Decoder(StoreAudit)
 
@@ -39,17 +39,7 @@ async def read_audits(
             limit=min(limit - len(records), SCAN_DOCUMENTS_MAX),
             timeout_s=patience.left_s,
         )
-        records += [_record(document) for document in page.documents]
+        records += [decoded(_RECORD, document, what="an audit record") for document in page.documents]
         if not page.more or len(records) == limit:
             return records
         start = keys.after(page.documents[-1].sort)
-
-
-def _record(document: Document) -> StoreAudit:
-    try:
-        return _RECORD.decode(document.body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        raise Corrupt(
-            "a document stands where an audit record should be and is none; was it written by something else?",
-            sort=document.sort,
-        ) from exc

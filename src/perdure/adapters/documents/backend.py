@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from perdure.adapters.documents.logs import DocumentLogs
-from perdure.adapters.documents.resilience import ResilientDriver, Sleep
+from perdure.adapters.documents.resilience import ResilientDriver
 from perdure.adapters.documents.routes import DocumentRoutes
 from perdure.adapters.documents.rows import DocumentRows
 from perdure.errors import Forbidden
@@ -13,6 +13,7 @@ from perdure.ports.capabilities import Capabilities
 from perdure.ports.documents import DocumentDriver
 from perdure.ports.environment import Environment
 from perdure.ports.logs import LogStore
+from perdure.ports.patience import Sleep
 from perdure.ports.routes import RouteStore
 from perdure.ports.rows import RowStore
 

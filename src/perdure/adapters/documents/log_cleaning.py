@@ -15,10 +15,11 @@ from perdure.adapters.documents import keys
 from perdure.adapters.documents.log_documents import Life, read_entry, read_marker
 from perdure.adapters.documents.log_looking import LogLooking, wait
 from perdure.adapters.documents.removals import see_removed
-from perdure.adapters.documents.resilience import Patience, ResilientDriver
+from perdure.adapters.documents.resilience import ResilientDriver
 from perdure.domain.container import Container
 from perdure.errors import Corrupt
 from perdure.ports.documents import COMMIT_WRITES_MAX, Document, ExpectationFailed, Remove
+from perdure.ports.patience import Patience
 
 PAGE_DOCUMENTS: Final = 500  # read at a time; their bodies come with them
 TRIMMED_MAX: Final = COMMIT_WRITES_MAX // 2  # an entry and its marker go together
@@ -46,6 +47,7 @@ class LogCleaning:
         """Remove everything but the header of a log that is being erased; False if somebody else ended that."""
 
         def is_dead(_: Document, now: Life) -> bool:
+            """Whether nobody wrote since."""
             return now.version == life.version
 
         audits = () if life.header.audits_stay else (keys.audit_range(),)

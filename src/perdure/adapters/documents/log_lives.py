@@ -30,11 +30,12 @@ from perdure.adapters.documents.log_documents import (
 from perdure.adapters.documents.log_looking import LogLooking, Look, wait
 from perdure.adapters.documents.pointers import Pointer, Pointers
 from perdure.adapters.documents.removals import see_removed
-from perdure.adapters.documents.resilience import BACKOFF_BASE_S, Patience, ResilientDriver
+from perdure.adapters.documents.resilience import BACKOFF_BASE_S, ResilientDriver
 from perdure.domain.container import Container
 from perdure.domain.log import LogSettings, next_epoch
 from perdure.errors import OutcomeUnknown, Unavailable
 from perdure.ports.documents import ExpectationFailed, Remove, Write
+from perdure.ports.patience import Patience
 
 QUEUE = "logs"
 ENDS = "ends"

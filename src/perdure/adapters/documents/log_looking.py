@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from perdure.adapters.documents import keys
 from perdure.adapters.documents.log_documents import Life, LogState, Marker, read_entry, read_life, read_marker
-from perdure.adapters.documents.resilience import Patience, ResilientDriver
+from perdure.adapters.documents.resilience import ResilientDriver
 from perdure.domain.container import Container
 from perdure.errors import TimedOut
 from perdure.ports.documents import GET_DOCUMENTS_MAX
+from perdure.ports.patience import Patience
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from perdure.adapters.documents import keys
 from perdure.adapters.documents.log_documents import Life, LogState, read_entry
 from perdure.adapters.documents.log_looking import LogLooking, wait
-from perdure.adapters.documents.resilience import Patience, ResilientDriver
+from perdure.adapters.documents.resilience import ResilientDriver
 from perdure.domain.container import Container
 from perdure.domain.log import Entry, LogPage, Position
 from perdure.errors import ChainBroken
 from perdure.ports.documents import SCAN_DOCUMENTS_MAX
 from perdure.ports.logs import PositionLost
+from perdure.ports.patience import Patience
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,11 +8,12 @@ from dataclasses import replace
 from perdure.adapters.documents.log_documents import Header, LogState, entry_put, marker_put
 from perdure.adapters.documents.log_lives import LogLives
 from perdure.adapters.documents.log_looking import LogLooking, wait
-from perdure.adapters.documents.resilience import Patience, ResilientDriver
+from perdure.adapters.documents.resilience import ResilientDriver
 from perdure.domain.container import Container
 from perdure.domain.log import Entry, LogHead
 from perdure.errors import Invalid
 from perdure.ports.documents import Expect, Write
+from perdure.ports.patience import Patience
 
 
 class LogRestoring:

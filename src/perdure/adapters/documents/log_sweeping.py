@@ -9,8 +9,8 @@ from perdure.adapters.documents.log_documents import LogState, expires_at
 from perdure.adapters.documents.log_lives import LogLives
 from perdure.adapters.documents.log_looking import LogLooking
 from perdure.adapters.documents.pointers import Pointer, Pointers
-from perdure.adapters.documents.resilience import Patience
 from perdure.domain.container import Container
+from perdure.ports.patience import Patience
 
 
 class LogSweeping:

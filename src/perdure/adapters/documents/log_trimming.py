@@ -15,9 +15,10 @@ from perdure.adapters.documents.audits import audit_put
 from perdure.adapters.documents.log_documents import LogState, read_entry
 from perdure.adapters.documents.log_lives import LogLives
 from perdure.adapters.documents.log_looking import LogLooking, wait
-from perdure.adapters.documents.resilience import Patience, ResilientDriver
+from perdure.adapters.documents.resilience import ResilientDriver
 from perdure.domain.container import Container
 from perdure.domain.store_audit import StoreAudit
+from perdure.ports.patience import Patience
 
 PAGE_ENTRIES: Final = (
     500  # looked at before they are trimmed; time that ends between two pages leaves the first trimmed

@@ -20,12 +20,13 @@ from perdure.adapters.documents.log_documents import Header, Life, LogState, Mar
 from perdure.adapters.documents.log_lives import LogLives
 from perdure.adapters.documents.log_looking import LogLooking, Look, wait
 from perdure.adapters.documents.log_plan import Call, Known, Plan, Planner
-from perdure.adapters.documents.resilience import BACKOFF_BASE_S, RETRIED, Patience, ResilientDriver
+from perdure.adapters.documents.resilience import BACKOFF_BASE_S, RETRIED, ResilientDriver
 from perdure.domain.container import Container
 from perdure.domain.log import APPEND_BYTES_MAX, APPEND_ENTRIES_MAX, Appended, LogSettings, NewEntry
 from perdure.domain.store_audit import StoreAudit
 from perdure.errors import OutcomeUnknown, PerdureError, TimedOut
 from perdure.ports.documents import COMMIT_WRITES_MAX, ExpectationFailed, Require, Write
+from perdure.ports.patience import Patience
 
 WRITERS_MAX: Final = 1_024  # logs that one process knows the end of; one that is forgotten costs two reads
 _WRITES_RESERVED: Final = 2  # the gate, and the header of a log that is being made

@@ -20,8 +20,8 @@ from perdure.adapters.documents.log_sweeping import LogSweeping
 from perdure.adapters.documents.log_trimming import LogTrimming
 from perdure.adapters.documents.log_writer import LogWriters
 from perdure.adapters.documents.pointers import Pointers
-from perdure.adapters.documents.resilience import Patience, ResilientDriver
-from perdure.domain.container import Container
+from perdure.adapters.documents.resilience import ResilientDriver
+from perdure.domain.container import Container, check_place
 from perdure.domain.kinds import Kind
 from perdure.domain.log import (
     Appended,
@@ -36,6 +36,7 @@ from perdure.domain.log import (
 from perdure.domain.store_audit import StoreAudit
 from perdure.errors import StaleVersion
 from perdure.ports import log_rules
+from perdure.ports.patience import Patience
 
 QUEUE = "logs"
 
@@ -48,6 +49,8 @@ class DocumentLogs:
 
     def __init__(self, driver: ResilientDriver, *, mode: str, env: str) -> None:
         self._driver = driver
+        self._mode = mode
+        self._env = env
         self._directory = Directory(driver, holds="log", mode=mode, env=env)
         pointers = Pointers(driver, queue=QUEUE, mode=mode, env=env)
         self._looking = LogLooking(driver)
@@ -72,6 +75,7 @@ class DocumentLogs:
         timeout_s: float,
     ) -> Sequence[Appended]:
         """Append entries, through this process's writer of that log."""
+        self._check_place(log)
         log_rules.check_append(entries, expected=expected, settings=settings)
         return await self._writers.append(
             log, entries, expected=expected, settings=settings, audit=audit, timeout_s=timeout_s
@@ -79,6 +83,7 @@ class DocumentLogs:
 
     async def head(self, log: Container, *, timeout_s: float) -> LogHead | None:
         """The log as a whole: its header and its last entry."""
+        self._check_place(log)
         state = await self._looking.current(log, patience=self._driver.patience(timeout_s))
         return None if state is None else state.head
 
@@ -93,12 +98,14 @@ class DocumentLogs:
         timeout_s: float,
     ) -> LogPage | None:
         """A page of entries; a constant number of reads, wherever it is."""
+        self._check_place(log)
         log_rules.check_read(after, limit=limit, bytes_max=bytes_max)
         asked = Asked(after=after, limit=limit, bytes_max=bytes_max)
         return await self._reading.read(log, asked, reverse=reverse, patience=self._driver.patience(timeout_s))
 
     async def locate(self, log: Container, entry_id: str, *, timeout_s: float) -> Position | None:
         """Where the entry with that id is: its marker says it."""
+        self._check_place(log)
         log_rules.check_locate(entry_id)
         patience = self._driver.patience(timeout_s)
         state = await self._looking.current(log, patience=patience)
@@ -119,6 +126,7 @@ class DocumentLogs:
         timeout_s: float,
     ) -> LogHead:
         """Give a log other settings, or make it with these."""
+        self._check_place(log)
         log_rules.check_settings(settings)
         log_rules.check_if_version(if_version)
         patience = self._driver.patience(timeout_s)
@@ -133,6 +141,7 @@ class DocumentLogs:
         self, log: Container, *, before: int | datetime, audit: StoreAudit | None = None, timeout_s: float
     ) -> int:
         """Raise the floor, and remove what is below it."""
+        self._check_place(log)
         log_rules.check_trim(before)
         patience = self._driver.patience(timeout_s)
         if isinstance(before, datetime):
@@ -141,6 +150,7 @@ class DocumentLogs:
 
     async def clear(self, log: Container, *, audit: StoreAudit | None = None, timeout_s: float) -> bool:
         """Begin a new epoch, and remove the documents of the old one."""
+        self._check_place(log)
         patience = self._driver.patience(timeout_s)
         while (state := await self._looking.current(log, patience=patience)) is not None:
             announced = await self._lives.leftovers(log, patience=patience)
@@ -158,6 +168,7 @@ class DocumentLogs:
 
     async def erase(self, log: Container, *, timeout_s: float) -> bool:
         """Remove a log, its audit records, its name and what was announced of it."""
+        self._check_place(log)
         existed = await self._lives.erase(log, patience=self._driver.patience(timeout_s))
         self._writers.forget(log)
         return existed
@@ -177,6 +188,7 @@ class DocumentLogs:
         patience = self._driver.patience(timeout_s)
 
         async def is_there(log: Container) -> bool:
+            """Whether a name has a log."""
             return await self._looking.is_there(log, patience=patience)
 
         return await self._directory.list(
@@ -185,6 +197,7 @@ class DocumentLogs:
 
     async def restore(self, log: Container, head: LogHead, entries: Sequence[Entry], *, timeout_s: float) -> None:
         """Write entries of another store as they are."""
+        self._check_place(log)
         log_rules.check_restore(head, entries)
         await self._restoring.restore(log, head, entries, patience=self._driver.patience(timeout_s))
         self._writers.forget(log)
@@ -198,12 +211,16 @@ class DocumentLogs:
         self, log: Container, *, after: UUID | None = None, limit: int, timeout_s: float
     ) -> Sequence[StoreAudit]:
         """The records kept beside the log."""
+        self._check_place(log)
         log_rules.check_audits_page(limit)
         return await read_audits(self._driver, keys.log_partition(log), after=after, limit=limit, timeout_s=timeout_s)
 
     async def close(self) -> None:
         """Wait for the appends under way."""
         await self._writers.close()
+
+    def _check_place(self, log: Container) -> None:
+        check_place(log, mode=self._mode, env=self._env)
 
     async def _configured(
         self,

@@ -10,53 +10,21 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeVar
 
 from perdure.errors import BackendDown, OutcomeUnknown, PerdureError, Throttled, TimedOut
 from perdure.ports.capabilities import Capabilities
 from perdure.ports.documents import Document, DocumentDriver, ExpectationFailed, Page, Put, Remove, Write
 from perdure.ports.environment import Environment
+from perdure.ports.patience import Patience, Sleep
 
 BACKOFF_BASE_S: Final = 0.025  # the longest first pause; a conflict or a hiccup is over by then
 BACKOFF_S_MAX: Final = 2.0  # the longest pause of all: an engine that comes back is not left waiting
 NEW_VERSION_MAX: Final = 2**52  # half of what a version may be: the other half is for counting on
-_DOUBLINGS_MAX: Final = 16  # beyond the cap anyway, and before the power overflows
 
-Sleep: TypeAlias = Callable[[float], Awaitable[object]]
 Result = TypeVar("Result")
 
 RETRIED: Final = (Throttled, BackendDown, TimedOut, OutcomeUnknown)
-
-
-class Patience:
-    """How long a caller still waits, and the pauses between its attempts: full jitter, doubled each time."""
-
-    def __init__(self, timeout_s: float, *, environment: Environment, sleep: Sleep) -> None:
-        self._environment = environment
-        self._sleep = sleep
-        self._ends_s = environment.clock.monotonic() + timeout_s
-        self._pauses = 0
-
-    @property
-    def left_s(self) -> float:
-        """Seconds left, 0 if none are."""
-        return max(0.0, self._ends_s - self._environment.clock.monotonic())
-
-    async def pause(self, *, at_least_s: float = 0.0) -> bool:
-        """Wait before the next attempt; False, at once, if there is no time for one."""
-        left_s = self.left_s
-        if left_s <= max(at_least_s, BACKOFF_BASE_S):
-            return False
-        cap_s = min(BACKOFF_S_MAX, BACKOFF_BASE_S * 2 ** min(self._pauses, _DOUBLINGS_MAX))
-        self._pauses += 1
-        jitter_s = self._environment.randomness.random() * min(cap_s, left_s - at_least_s)
-        await self._sleep(at_least_s + jitter_s)
-        return True
-
-    async def pause_after(self, error: PerdureError) -> bool:
-        """Wait as ``pause``, and at least as long as the error asks for."""
-        asked_s = error.detail.get("retry_after_s")
-        return await self.pause(at_least_s=float(asked_s) if isinstance(asked_s, int | float) and asked_s > 0 else 0.0)
 
 
 class ResilientDriver:
@@ -82,7 +50,13 @@ class ResilientDriver:
 
     def patience(self, timeout_s: float) -> Patience:
         """The patience of one caller; everything done for it shares it."""
-        return Patience(timeout_s, environment=self._environment, sleep=self._sleep)
+        return Patience(
+            timeout_s,
+            environment=self._environment,
+            sleep=self._sleep,
+            base_s=BACKOFF_BASE_S,
+            pause_s_max=BACKOFF_S_MAX,
+        )
 
     def new_commit_id(self) -> str:
         """An id that no commit had."""
@@ -112,6 +86,7 @@ class ResilientDriver:
         """As the driver's ``get``."""
 
         def get(patience: Patience) -> Awaitable[Mapping[str, Document]]:
+            """One attempt."""
             return self._driver.get(partition, sorts, timeout_s=patience.left_s)
 
         return await self._again(get, timeout_s)
@@ -129,6 +104,7 @@ class ResilientDriver:
         """As the driver's ``scan``."""
 
         def scan(patience: Patience) -> Awaitable[Page]:
+            """One attempt."""
             return self._driver.scan(
                 partition, start=start, end=end, limit=limit, reverse=reverse, timeout_s=patience.left_s
             )
@@ -169,11 +145,17 @@ class ResilientDriver:
             try:
                 return await attempt(patience)
             except PerdureError as exc:
-                if not isinstance(exc, RETRIED) or not await patience.pause_after(exc):
+                if not isinstance(exc, RETRIED) or not await _pause_after(exc, patience):
                     unknown = None if ambiguous is None else ambiguous(exc)
                     if unknown is None:
                         raise
                     raise unknown from exc
+
+
+async def _pause_after(error: PerdureError, patience: Patience) -> bool:
+    """Wait as ``pause``, and at least as long as the error asks for."""
+    asked_s = error.detail.get("retry_after_s")
+    return await patience.pause(at_least_s=float(asked_s) if isinstance(asked_s, int | float) and asked_s > 0 else 0.0)
 
 
 class _Commit:

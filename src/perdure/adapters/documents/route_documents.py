@@ -9,8 +9,8 @@ from typing import Final
 import msgspec
 
 from perdure.adapters.documents import keys
+from perdure.adapters.documents.decoding import decoded
 from perdure.domain.route import Quarantined, Route, RouteChange, RouteEvent, RouteHistory
-from perdure.errors import Corrupt
 from perdure.ports.documents import Document, Expect, Put
 
 
@@ -65,24 +65,12 @@ def kept_route(document: Document) -> Route | Quarantined:
 
 def kept_history(document: Document) -> KeptHistory:
     """The history entry of a document. Raises ``Corrupt``."""
-    try:
-        return _HISTORY.decode(document.body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        raise Corrupt(
-            "a document stands where a route's history should be and is none; was it written by something else?",
-            sort=document.sort,
-        ) from exc
+    return decoded(_HISTORY, document, what="a route's history")
 
 
 def kept_event(document: Document) -> RouteEvent:
     """The event of a document. Raises ``Corrupt``."""
-    try:
-        return _EVENT.decode(document.body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        raise Corrupt(
-            "a document stands where a route's event should be and is none; was it written by something else?",
-            sort=document.sort,
-        ) from exc
+    return decoded(_EVENT, document, what="a route's event")
 
 
 def _put(sort: str, version: int, content: object, *, over: Document | None) -> Put:

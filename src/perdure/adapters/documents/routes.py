@@ -176,8 +176,8 @@ class DocumentRoutes:
 
 
 def _is_same(kept: KeptHistory, change: RouteChange) -> bool:
-    entry = kept.entry
-    return entry.route_id == change.route.route_id and entry.occurred_at == change.history.occurred_at
+    # All of it: two rivals may have changed the same version in the same microsecond.
+    return kept.entry == change.history
 
 
 def _event_id(document: Document) -> str | None:

@@ -165,6 +165,7 @@ async def announce_ends(
     """Write pointers to the ends of rows, before the rows are written."""
 
     async def announce(key: str, expires_at: datetime) -> tuple[str, Due]:
+        """One pointer."""
         pointer = await pointers.announce(rows, due_at=expires_at, detail=key, timeout_s=timeout_s)
         return key, Due(at=expires_at, version=pointer.version)
 

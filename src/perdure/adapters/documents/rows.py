@@ -18,14 +18,13 @@ from perdure.adapters.documents.row_pages import read_page
 from perdure.adapters.documents.row_plans import live
 from perdure.adapters.documents.row_sweeping import RowSweeping
 from perdure.adapters.documents.row_writing import RowWriting
-from perdure.domain.container import Container
+from perdure.domain.container import Container, check_place
 from perdure.domain.kinds import Kind
 from perdure.domain.store_audit import StoreAudit
 from perdure.domain.versioned import RowPage, RowWrite, VersionedRow
 from perdure.ports.row_rules import (
     check_audits_page,
     check_containers_page,
-    check_place,
     check_row_writes,
     check_rows_get,
     check_rows_query,
@@ -117,6 +116,7 @@ class DocumentRows:
         patience = self._driver.patience(timeout_s)
 
         async def is_there(rows: Container) -> bool:
+            """Whether a name has a row."""
             return bool((await self.query(rows, limit=1, timeout_s=patience.left_s)).rows)
 
         return await self._directory.list(

@@ -6,7 +6,6 @@ import asyncio
 from typing import Final
 
 from perdure.adapters.postgres.logs import PostgresLogs
-from perdure.adapters.postgres.patience import Sleep
 from perdure.adapters.postgres.routes import PostgresRoutes
 from perdure.adapters.postgres.rows import PostgresRows
 from perdure.adapters.postgres.session import Session
@@ -16,6 +15,7 @@ from perdure.domain.versioned import KEY_BYTES_MAX, ROW_WRITES_MAX
 from perdure.ports.capabilities import Capabilities
 from perdure.ports.environment import Environment
 from perdure.ports.logs import LogStore
+from perdure.ports.patience import Sleep
 from perdure.ports.routes import RouteStore
 from perdure.ports.rows import RowStore
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
 import msgspec
 
+from perdure.adapters.postgres.session import Row
 from perdure.domain.container import Container, Space, user_of
 from perdure.domain.ids import check_env, check_mode, tenant_uuid
 from perdure.domain.kinds import Kind
@@ -70,6 +72,11 @@ class OfPlane:
             )
         except (msgspec.MsgspecError, ValueError) as exc:
             raise Corrupt("a row names no container; was it written by something else?") from exc
+
+    def listed(self, tenant: str, rows: Sequence[Row], *, limit: int) -> tuple[Sequence[Container], str | None]:
+        """A page of containers, and the mark of the next if there is a row more than the page holds."""
+        found = [self.container(tenant, row["container"]) for row in rows[:limit]]
+        return found, rows[limit - 1]["container_id"].hex if len(rows) > limit else None
 
 
 def read_mark(mark: str | None) -> UUID | None:

@@ -13,7 +13,7 @@ import msgspec
 from perdure.adapters.postgres import log_requests
 from perdure.adapters.postgres.audits import audit_json, read_audits
 from perdure.adapters.postgres.containers import OfPlane, Place, read_mark
-from perdure.adapters.postgres.patience import Calls, Deadline, Sleep
+from perdure.adapters.postgres.patience import Calls, Deadline
 from perdure.adapters.postgres.session import Row, Session
 from perdure.adapters.postgres.statements import statement
 from perdure.domain.container import Container
@@ -34,6 +34,7 @@ from perdure.errors import Invalid, StaleVersion
 from perdure.ports import log_rules
 from perdure.ports.environment import Environment
 from perdure.ports.logs import PositionLost
+from perdure.ports.patience import Sleep
 
 REMOVALS_MAX: Final = 5_000  # entries removed by one transaction, which keeps appends waiting meanwhile
 
@@ -219,8 +220,7 @@ class PostgresLogs:
         ((*rows,),) = await self._calls.read(
             tenant_id, [(statement("logs/containers"), wanted)], deadline=self._calls.deadline(timeout_s)
         )
-        found = [self._plane.container(tenant, row["container"]) for row in rows[:limit]]
-        return found, rows[limit - 1]["container_id"].hex if len(rows) > limit else None
+        return self._plane.listed(tenant, rows, limit=limit)
 
     async def restore(self, log: Container, head: LogHead, entries: Sequence[Entry], *, timeout_s: float) -> None:
         """As the port promises."""

@@ -8,50 +8,34 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, LiteralString, TypeAlias, TypeVar
+from typing import Any, Final, LiteralString, TypeVar
 from uuid import UUID
 
 from perdure.adapters.postgres.session import Row, Session, Statement
 from perdure.errors import BackendDown, Conflict, OutcomeUnknown, PerdureError, Throttled, TimedOut
 from perdure.ports.environment import Environment
+from perdure.ports.patience import Patience, Sleep
 
 BACKOFF_BASE_S: Final = 0.01  # the longest first pause; a deadlock or a lost race is over by then
 BACKOFF_S_MAX: Final = 1.0  # the longest pause of all: a server that comes back is not left waiting
-_DOUBLINGS_MAX: Final = 10  # beyond the cap anyway
 _LOCK_SHARE: Final = 0.9  # of what is left, for waiting for locks: the answer has to arrive as well
 _PATIENCE_MS_MAX: Final = 2**31 - 1  # of a setting of the server
 
-Sleep: TypeAlias = Callable[[float], Awaitable[object]]
 Result = TypeVar("Result")
 
 
-class Deadline:
-    """How long one caller still waits, and the pauses between its attempts."""
+class Deadline(Patience):
+    """The patience of one caller, and what the database is told of it."""
 
     def __init__(self, timeout_s: float, *, environment: Environment, sleep: Sleep) -> None:
-        self._environment = environment
-        self._sleep = sleep
-        self._ends_s = environment.clock.monotonic() + timeout_s
-        self._pauses = 0
-
-    @property
-    def left_s(self) -> float:
-        """Seconds left, 0 if none are."""
-        return max(0.0, self._ends_s - self._environment.clock.monotonic())
+        super().__init__(
+            timeout_s, environment=environment, sleep=sleep, base_s=BACKOFF_BASE_S, pause_s_max=BACKOFF_S_MAX
+        )
 
     @property
     def patience_ms(self) -> int:
         """What the database is given to wait for locks."""
         return min(max(1, int(self.left_s * _LOCK_SHARE * 1000)), _PATIENCE_MS_MAX)
-
-    async def pause(self) -> bool:
-        """Wait before the next attempt, longer each time and by chance; False, at once, if there is no time for one."""
-        if self.left_s <= BACKOFF_BASE_S:
-            return False
-        cap_s = min(BACKOFF_S_MAX, BACKOFF_BASE_S * 2 ** min(self._pauses, _DOUBLINGS_MAX))
-        self._pauses += 1
-        await self._sleep(self._environment.randomness.random() * min(cap_s, self.left_s))
-        return True
 
 
 class Calls:
@@ -73,6 +57,7 @@ class Calls:
         """
 
         async def attempt() -> Any:
+            """One attempt."""
             sent = False
             try:
                 async with (
@@ -99,6 +84,7 @@ class Calls:
         """The rows of each statement, all of one snapshot of one tenant, in one round trip."""
 
         async def attempt() -> list[list[Row]]:
+            """One attempt."""
             try:
                 async with asyncio.timeout(deadline.left_s):
                     return await self._session.snapshot(

@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from perdure.adapters.postgres.containers import OfPlane
-from perdure.adapters.postgres.patience import Calls, Sleep
+from perdure.adapters.postgres.patience import Calls
 from perdure.adapters.postgres.session import Row, Session
 from perdure.adapters.postgres.statements import statement
 from perdure.domain.ids import tenant_uuid
@@ -27,6 +27,7 @@ from perdure.domain.route import (
 )
 from perdure.errors import Corrupt, Invalid, LimitExceeded, StaleVersion
 from perdure.ports.environment import Environment
+from perdure.ports.patience import Sleep
 from perdure.ports.routes import EVENTS_RELAYED_MAX
 
 SYSTEM: Final = tenant_uuid(SYSTEM_TENANT)  # the policies of the tables name it too

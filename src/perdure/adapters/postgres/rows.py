@@ -12,7 +12,7 @@ import msgspec
 
 from perdure.adapters.postgres.audits import audit_json, read_audits
 from perdure.adapters.postgres.containers import OfPlane, Place, read_mark
-from perdure.adapters.postgres.patience import Calls, Sleep
+from perdure.adapters.postgres.patience import Calls
 from perdure.adapters.postgres.session import Session
 from perdure.adapters.postgres.statements import statement
 from perdure.domain.container import Container
@@ -23,6 +23,7 @@ from perdure.domain.versioned import ROWS_PAGE_BYTES_MAX, PutRow, RowPage, RowWr
 from perdure.errors import StaleVersion
 from perdure.ports import row_rules
 from perdure.ports.environment import Environment
+from perdure.ports.patience import Sleep
 
 REMOVALS_MAX: Final = 5_000  # rows removed by one transaction, which keeps writers of new rows waiting meanwhile
 
@@ -141,8 +142,7 @@ class PostgresRows:
         ((*found,),) = await self._calls.read(
             tenant_id, [(statement("rows/containers"), wanted)], deadline=self._calls.deadline(timeout_s)
         )
-        containers = [self._plane.container(tenant, row["container"]) for row in found[:limit]]
-        return containers, found[limit - 1]["container_id"].hex if len(found) > limit else None
+        return self._plane.listed(tenant, found, limit=limit)
 
     async def restore(self, rows: Container, values: Sequence[VersionedRow], *, timeout_s: float) -> None:
         """As the port promises."""

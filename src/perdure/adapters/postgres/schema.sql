@@ -584,7 +584,7 @@ BEGIN
     SELECT version INTO v_found FROM perdure.routes WHERE tenant_id = p_tenant AND route_key = v_key;
     SELECT jsonb_build_object('version', registry_version) INTO v_result FROM perdure.route_history
         WHERE tenant_id = p_tenant AND route_key = v_key AND version = v_version AND route_id = v_route
-            AND changed_at = v_at;
+            AND record = p_history;
     IF v_result IS NULL AND coalesce(v_found, 0) <> (p_change ->> 'expected')::bigint THEN
         v_result := jsonb_build_object('stale', coalesce(v_found, 0));
     END IF;

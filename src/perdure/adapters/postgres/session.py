@@ -6,8 +6,9 @@ reads, or by the function that writes, and ends with it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, LiteralString, TypeAlias
 from uuid import UUID
@@ -79,17 +80,18 @@ class Session:
 
         ``timeout_s`` is how long one is waited for; that of the settings if it is None.
         """
-        with translated(writing=False):
-            connection = await self._pool.getconn(timeout_s)
-            while not _is_alive(connection):
-                # It died in the pool. Nothing was sent on it, so this is no outage yet, and no unknown outcome.
-                await self._pool.putconn(connection)
+        with _cancellable():
+            with translated(writing=False):
                 connection = await self._pool.getconn(timeout_s)
-        try:
-            with translated(writing=writing):
-                yield connection
-        finally:
-            await self._pool.putconn(connection)
+                while not _is_alive(connection):
+                    # It died in the pool. Nothing was sent on it, so this is no outage yet, and no unknown outcome.
+                    await self._pool.putconn(connection)
+                    connection = await self._pool.getconn(timeout_s)
+            try:
+                with translated(writing=writing):
+                    yield connection
+            finally:
+                await self._pool.putconn(connection)
 
     async def call(self, statement: LiteralString, parameters: Mapping[str, Any]) -> Any:
         """Run one statement that writes, as one transaction, and return the only column of its only row.
@@ -156,6 +158,25 @@ async def call_joined(connection: Connection, statement: LiteralString, paramete
             return _single(await cursor.fetchone())
     except psycopg.Error as exc:
         raise translate(exc, writing=False) from exc
+
+
+@contextmanager
+def _cancellable() -> Iterator[None]:
+    """Let no cancellation get lost that came during the block.
+
+    The driver may answer one with an error of its own, or with a result that arrived at the same moment; whoever was
+    cancelled, or whose time was over, would go on as if nothing had happened.
+    """
+    task = asyncio.current_task()
+    before = 0 if task is None else task.cancelling()
+    try:
+        yield
+    except Exception as exc:
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError from exc
+        raise
+    if task is not None and task.cancelling() > before:
+        raise asyncio.CancelledError
 
 
 def _is_alive(connection: Connection) -> bool:

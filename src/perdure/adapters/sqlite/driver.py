@@ -89,6 +89,7 @@ class SqliteDriver:
             return
 
         def finish() -> None:
+            """The last thing the writer does."""
             readers.shutdown()
             file.close()
 

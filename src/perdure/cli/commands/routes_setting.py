@@ -50,7 +50,7 @@ def set_route(  # the name `set` is a builtin's
     tenant: Annotated[str | None, typer.Argument(help="The tenant's slug, or t_system.", metavar="t_NAME")] = None,
     *,
     backend: Annotated[
-        str | None, typer.Option("--backend", help="Such as postgres or sqlite.", metavar="NAME")
+        str | None, typer.Option("--backend", help="Such as postgres.", metavar="NAME")
     ] = None,
     config: Config = None,
     tier: TierName = None,

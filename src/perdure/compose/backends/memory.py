@@ -14,6 +14,7 @@ def spec(lent: Lent) -> BackendSpec:
     store = MemoryStore()
 
     async def start(request: BackendRequest) -> Backend:
+        """Another client of the same documents."""
         return await opened(MemoryDriver(store), request)
 
     return BackendSpec(name="memory", lab_only=True, config=(), open=start, cost_notes="free; nothing is kept")

@@ -7,7 +7,7 @@ from functools import partial
 from perdure.adapters.postgres.backend import PostgresBackend
 from perdure.adapters.postgres.session import PoolSettings, Session
 from perdure.compose.backends import Lent
-from perdure.compose.database import check_place, refuse_privileged
+from perdure.compose.database import check_database, refuse_privileged
 from perdure.compose.documents import secret
 from perdure.ports.backend import Backend, BackendRequest, BackendSpec, ConfigField
 
@@ -32,7 +32,7 @@ async def _start(lent: Lent, request: BackendRequest) -> Backend:
     session = Session(dsn.reveal(), settings=PoolSettings(timeout_s=request.timeout_s))
     await session.open()
     try:
-        await check_place(session, mode=request.mode, env=request.env)
+        await check_database(session, mode=request.mode, env=request.env)
         await refuse_privileged(session)
     except BaseException:
         await session.close()

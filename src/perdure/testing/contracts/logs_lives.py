@@ -9,7 +9,8 @@ import pytest
 
 from perdure.domain.log import LogSettings, Position
 from perdure.errors import Invalid, StaleVersion
-from perdure.testing.contracts.logs_opening import LogsOpening, Shelf, audit, entry, is_dense, outcomes
+from perdure.testing.contracts.logs_opening import LogsOpening, Shelf, entry, is_dense, outcomes
+from perdure.testing.contracts.stores import audit
 
 APPENDERS = 12
 SETTLED_S = 3_600.0  # long after everything that was announced may have happened

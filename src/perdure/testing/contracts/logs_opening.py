@@ -25,7 +25,7 @@ from perdure.domain.log import (
 from perdure.domain.store_audit import StoreAudit
 from perdure.ports.backend import Backend
 from perdure.ports.logs import LogStore, PositionLost
-from perdure.testing.contracts.stores import TIMEOUT_S, OpenAnother, StoreContract, new_id, new_space
+from perdure.testing.contracts.stores import TIMEOUT_S, OpenAnother, StoreContract, new_space
 
 
 def entry(entry_id: str, body: bytes = b"{}", *, fingerprint: str | None = None) -> NewEntry:
@@ -41,24 +41,6 @@ def entries(first: int, count: int, body: bytes = b"{}") -> list[NewEntry]:
 def text(length: int) -> bytes:
     """A JSON text that is so many bytes."""
     return b'"' + b"x" * (length - 2) + b'"'
-
-
-def audit(log: Container, operation: str, occurred_at: datetime) -> StoreAudit:
-    """The record of a write, as it is kept with it."""
-    return StoreAudit(
-        audit_id=new_id(),
-        kind=log.kind,
-        backend="any",
-        operation=operation,
-        container="/".join(log.name),
-        tenant=log.space.tenant,
-        project=log.space.project,
-        actor="agent:tester",
-        request_id="req-1",
-        trace_id=None,
-        occurred_at=occurred_at,
-        outcome="committed",
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

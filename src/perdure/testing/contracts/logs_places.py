@@ -11,8 +11,8 @@ from perdure.domain.container import Container, session_container, stream_contai
 from perdure.domain.kinds import Kind
 from perdure.domain.log import APPEND_ENTRIES_MAX, Entry, LogHead, LogSettings
 from perdure.errors import Invalid, LimitExceeded
-from perdure.testing.contracts.logs_opening import LogsOpening, Shelf, audit, entry, is_dense
-from perdure.testing.contracts.stores import new_space, new_tenant
+from perdure.testing.contracts.logs_opening import LogsOpening, Shelf, entry, is_dense
+from perdure.testing.contracts.stores import audit, new_space, new_tenant
 
 NAMES = (
     "a/b",
@@ -45,8 +45,6 @@ class LogsPlacesContract(LogsOpening):
             new_space(tenant=tenant, surface="default"),
             new_space(tenant=tenant, app="default"),
             new_space(tenant=tenant, surface="default", app="default"),
-            new_space(tenant=tenant, mode="saas"),
-            new_space(tenant=tenant, env="prod"),
         ]
         shelves = [shelf.beside(stream_container(space, "events")) for space in spaces]
         for number, one in enumerate(shelves):
@@ -58,6 +56,17 @@ class LogsPlacesContract(LogsOpening):
         assert await shelves[0].head() is None
         for number, one in enumerate(shelves[1:], start=1):
             assert await one.ids() == [f"e{number}"]
+
+    @pytest.mark.parametrize("elsewhere", [{"mode": "saas"}, {"env": "prod"}], ids=["mode", "env"])
+    async def test_logs_of_another_mode_or_environment_are_refused(
+        self, shelf: Shelf, elsewhere: dict[str, str]
+    ) -> None:
+        await shelf.append(entry("e1"))
+        other = shelf.beside(stream_container(new_space(tenant=shelf.log.space.tenant, **elsewhere), "events"))
+        for attempt in (other.append(entry("e2")), other.head(), other.ids(), other.erase()):
+            with pytest.raises(Invalid):
+                await attempt
+        assert await shelf.ids() == ["e1"]
 
     async def test_names_that_are_alike_are_different(self, shelf: Shelf) -> None:
         for name in NAMES:

@@ -10,6 +10,7 @@ from perdure.testing.contracts.logs_opening import LogsOpening, Shelf, entry, is
 from perdure.testing.contracts.stores import TIMEOUT_S
 
 LONG = 10_000
+PAGES = 2 * READ_ENTRIES_MAX + 1  # on every engine, each time: three pages
 
 
 class LogsReadingContract(LogsOpening):
@@ -22,14 +23,22 @@ class LogsReadingContract(LogsOpening):
         assert await shelf.find_page(reverse=True) is None
         assert await shelf.locate("e1") is None
 
-    async def test_ten_thousand_entries_are_read_once_each_in_both_directions(self, shelf: Shelf) -> None:
-        await shelf.fill(LONG)
+    async def _long_log(self, shelf: Shelf, count: int) -> None:
+        await shelf.fill(count)
         forward = await shelf.all()
         assert is_dense(forward)
-        assert [one.entry_id for one in forward] == [f"e{number}" for number in range(1, LONG + 1)]
+        assert [one.entry_id for one in forward] == [f"e{number}" for number in range(1, count + 1)]
         assert await shelf.all(reverse=True) == forward[::-1]
-        page = await shelf.page(LONG // 2, limit=3)
-        assert [one.sequence for one in page.entries] == [5001, 5002, 5003]
+        middle = count // 2
+        page = await shelf.page(middle, limit=3)
+        assert [one.sequence for one in page.entries] == [middle + 1, middle + 2, middle + 3]
+
+    async def test_entries_of_many_pages_are_read_once_each_in_both_directions(self, shelf: Shelf) -> None:
+        await self._long_log(shelf, PAGES)
+
+    @pytest.mark.soak
+    async def test_ten_thousand_entries_are_read_once_each_in_both_directions(self, shelf: Shelf) -> None:
+        await self._long_log(shelf, LONG)
 
     async def test_reading_goes_on_from_every_position(self, shelf: Shelf) -> None:
         await shelf.fill(30)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
+from perdure.core.blackboards import Blackboards
 from perdure.domain.canonical import JsonObject
 from perdure.domain.memory import Blackboard
 from perdure.domain.versioned import VALUE_BYTES_MAX
@@ -15,7 +16,6 @@ from perdure.errors import Forbidden, Invalid, LimitExceeded, NotFound, StaleVer
 from perdure.testing.contracts.memory_sessions import MemoryOpening
 from perdure.testing.contracts.routed_opening import OpenPlane, Town
 from perdure.testing.contracts.stores import OpenAnother, new_tenant
-from perdure.core.blackboards import Blackboards
 
 PATCHERS: Final = 8
 MERGES: Final[tuple[tuple[JsonObject, JsonObject, JsonObject], ...]] = (
@@ -128,7 +128,7 @@ class BlackboardsContract(MemoryOpening):
         with pytest.raises(Invalid):
             await boards.put("plan", {}, session="s")
 
-    async def test_r58_separators_in_ids_never_collide(self, boards: Blackboards) -> None:
+    async def test_r58_separators_in_owners_of_blackboards_never_collide(self, boards: Blackboards) -> None:
         pairs = [
             ("u#1", "s"),
             ("u", "1#s"),
@@ -162,9 +162,10 @@ class BlackboardsContract(MemoryOpening):
 
     async def test_what_is_no_blackboard_is_refused(self, town: Town, boards: Blackboards) -> None:
         mark = len(town.backend.calls)
-        for data in ([], "text", None, {"a": float("nan")}):
+        wrong: tuple[Any, ...] = ([], "text", None, {"a": float("nan")})
+        for data in wrong:
             with pytest.raises(Invalid):
-                await boards.put("plan", data)  # type: ignore[arg-type]  # that is the point
+                await boards.put("plan", data)
         with pytest.raises(LimitExceeded):
             await boards.put("plan", {"a": "x" * VALUE_BYTES_MAX})
         for key in ("", "a\0b"):

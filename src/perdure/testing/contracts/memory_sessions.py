@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final
 
 import pytest
@@ -69,6 +70,12 @@ class SessionsContract(MemoryOpening):
         other = await self.neighbour(town, open_another, open_plane)
         both = (town.acme.memory, other.memory)
         await asyncio.gather(*(both[n % 2].append("s", say(n), user=USER) for n in range(APPENDERS)))
+
+        async def has_all(memory: Memory) -> bool:
+            return (await memory.get_session("s", user=USER)).sequence >= APPENDERS
+
+        for memory in both:
+            await self.catch_up(town, partial(has_all, memory))
         assert sorted(map(str, await contents(both[0], "s"))) == sorted(str(n) for n in range(APPENDERS))
         assert (await both[1].get_session("s", user=USER)).sequence == APPENDERS
 

@@ -49,7 +49,7 @@ class MemoryUsersContract(MemoryOpening):
         await memory.configure("s1", user=user, metadata={"topic": "x"})
         await memory.boards.put("profile", {"name": user}, user=user, metadata={"v": 1})
 
-    async def test_r58_separators_in_ids_never_collide(self, memory: Memory) -> None:
+    async def test_r58_separators_in_ids_of_users_and_sessions_never_collide(self, memory: Memory) -> None:
         for number, (user, session) in enumerate(SPLITS):
             await memory.append(session, say(number, message_id="same"), user=user)
         for number, (user, session) in enumerate(SPLITS):

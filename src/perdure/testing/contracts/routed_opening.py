@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Final, TypeAlias
 
 import pytest
 
@@ -23,7 +23,8 @@ from perdure.testing.environment import FakeClock, SeededRandomness
 from perdure.testing.routed import RoutedPlane, RoutedTenant, given, routed_plane
 from perdure.testing.watched import WatchedBackend
 
-ADMIN: str = "user:admin"
+ADMIN: Final = "user:admin"
+LOOKS_MAX: Final = 100  # an engine of session consistency shows everything by then
 
 OpenPlane: TypeAlias = Callable[..., Awaitable[RoutedPlane]]
 
@@ -111,6 +112,12 @@ class RoutedOpening(StoreContract):
         """Give a tenant a route of each kind."""
         for kind in self.kinds:
             await town.admin.routes.set(kind, "main", tenant=tenant, audit=audit)
+
+    async def catch_up(self, town: Town, is_seen: Callable[[], Awaitable[bool]]) -> None:
+        """Read until what others wrote is seen, on a backend that may show it late; on others it is seen at once."""
+        for _ in range(1 if town.backend.capabilities.consistency == "strong" else LOOKS_MAX):
+            if await is_seen():
+                break
 
     async def neighbour(self, town: Town, open_another: OpenAnother, open_plane: OpenPlane) -> RoutedTenant:
         """The same tenant in another plane, on another client of the same data."""

@@ -305,7 +305,7 @@ class RouteChangingContract(RoutesOpening):
         assert caught.value.code == "tables.unsupported_backend"
         for config in ({"nonsense": 1}, {"size": "3"}, {"size": True}, {"quiet": 1}, {"place": 5}, {"place": "a\nb"}):
             with pytest.raises(Invalid):
-                await town.acme.routes.set("tables", "main", config=config)  # type: ignore[arg-type]  # that is the point
+                await town.acme.routes.set("tables", "main", config=config)
         for kind in ("runs", "routes", "nonsense", "", "event_stream"):
             with pytest.raises(Invalid):
                 await town.acme.routes.set(kind, "main")

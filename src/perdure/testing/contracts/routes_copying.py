@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -31,12 +30,14 @@ from perdure.testing.contracts.stores import OpenAnother, new_tenant
 from perdure.testing.contracts.streams_appending import event, read_all
 from perdure.testing.contracts.streams_reading import fill, numbers
 from perdure.testing.contracts.tables_values import everything
+from perdure.testing.driver_faults import Crashed
 from perdure.testing.routed import RoutedTenant
 from perdure.testing.watched import WatchedBackend, failing
 
 EVENTS: Final = 60
 ROWS: Final = 60
 WRITES_MEANWHILE: Final = 3
+DAY_S: Final = 86_400.0  # the clock of a write that waits runs ahead of the engines
 
 
 async def copy(tenant: RoutedTenant, kind: str, backend: str) -> CopyReport:
@@ -200,7 +201,8 @@ class RouteCopyingContract(RoutesOpening):
 
         def progress(report: CopyReport) -> None:
             if report.phase == "settle" and not waiting:
-                waiting.append(asyncio.ensure_future(home.acme.tables.put("t", "a", "new")))
+                put = home.acme.tables.put("t", "a", "new", timeout_s=DAY_S)
+                waiting.append(asyncio.ensure_future(put))
 
         report = await home.acme.routes.copy("tables", "spare", rationale=WHY, settle_s=0, progress=progress)
         assert report.phase == "done"
@@ -351,12 +353,16 @@ class RouteCopyingContract(RoutesOpening):
             await home.acme.tables.put("t", f"k{number:02d}", number)
 
     async def _die_while_settling(self, home: Town) -> None:
+        """Leave writes waiting: a process that is killed cannot even let them go on."""
+
         def progress(report: CopyReport) -> None:
             if report.phase == "settle":
-                raise BackendDown("died")
+                home.backend.before = failing(Crashed())
+                raise Crashed
 
-        with pytest.raises(BackendDown):
+        with pytest.raises(Crashed):
             await home.acme.routes.copy("tables", "spare", rationale=WHY, settle_s=0, progress=progress)
+        home.backend.before = None
 
 
 def _order(phase: str) -> int:

@@ -10,13 +10,10 @@ import pytest
 
 from perdure.core.routing import STALENESS_S_MAX
 from perdure.domain.container import session_container, stream_container
-from perdure.domain.kinds import Kind
 from perdure.domain.memory import Message
 from perdure.domain.store_audit import StoreAudit
-from perdure.domain.stream import StreamEvent
 from perdure.domain.table import table_container
-from perdure.errors import BackendDown, Invalid, NoRoute, NotFound, StaleVersion, Unavailable
-from perdure.ports.backend import Backend
+from perdure.errors import BackendDown, Invalid, NotFound, StaleVersion, Unavailable
 from perdure.testing.contracts.routed_opening import OpenPlane, Town
 from perdure.testing.contracts.routes_changing import WHY, RoutesOpening
 from perdure.testing.contracts.stores import TIMEOUT_S, OpenAnother
@@ -24,7 +21,7 @@ from perdure.testing.contracts.streams_appending import event, read_all
 from perdure.testing.routed import RoutedTenant
 from perdure.testing.watched import WatchedBackend, failing
 
-SECRET: Final = "hunter2-and-more"
+SECRET: Final = "hunter2-and-more"  # noqa: S105 - of nobody
 REFERENCE: Final = "secret://env/PERDURE_TEST_KEY"
 
 

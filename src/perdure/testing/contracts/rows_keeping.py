@@ -12,8 +12,8 @@ from perdure.domain.container import board_container, make_space
 from perdure.domain.kinds import Kind
 from perdure.domain.versioned import NO_ROW, ROW_WRITES_MAX, VersionedRow
 from perdure.errors import Invalid, LimitExceeded, StaleVersion
-from perdure.testing.contracts.rows_opening import OTHERS, RowsOpening, Shelf, audit, delete, put, state, table
-from perdure.testing.contracts.stores import TIMEOUT_S, new_space, new_tenant
+from perdure.testing.contracts.rows_opening import OTHERS, RowsOpening, Shelf, delete, put, state, table
+from perdure.testing.contracts.stores import TIMEOUT_S, audit, new_space, new_tenant
 
 NOON: Final = datetime(2025, 6, 1, 12, tzinfo=UTC)
 NASTY: Final = ("None", "null", "-", "~", "a.b", "a", "a/b", "A", "é" * 128, "x" * 128, " ", "😀")

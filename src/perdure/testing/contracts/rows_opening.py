@@ -11,7 +11,6 @@ from uuid import UUID
 
 import pytest
 
-from perdure.core.environment import SystemIds
 from perdure.domain.container import Container, Space, board_container
 from perdure.domain.kinds import Kind
 from perdure.domain.store_audit import StoreAudit
@@ -22,8 +21,6 @@ from perdure.ports.rows import RowStore
 from perdure.testing.contracts.stores import TIMEOUT_S, OpenAnother, StoreContract, new_space
 
 OTHERS: Final = "00000000-0000-7000-8000-000000000000"  # an incarnation that no row has
-
-_IDS: Final = SystemIds()  # engines live longer than a test
 
 
 def table(space: Space, name: str = "items") -> Container:
@@ -55,24 +52,6 @@ def state(row: VersionedRow) -> RowVersion:
 def text(length: int) -> bytes:
     """A JSON text that is so many bytes."""
     return b'"' + b"x" * (length - 2) + b'"'
-
-
-def audit(rows: Container, operation: str, occurred_at: datetime) -> StoreAudit:
-    """The record of a write, as it is kept with it."""
-    return StoreAudit(
-        audit_id=_IDS.new(),
-        kind=rows.kind,
-        backend="any",
-        operation=operation,
-        container=rows.name[0],
-        tenant=rows.space.tenant,
-        project=rows.space.project,
-        actor="agent:tester",
-        request_id="req-1",
-        trace_id=None,
-        occurred_at=occurred_at,
-        outcome="committed",
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

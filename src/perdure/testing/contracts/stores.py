@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime
 from typing import Final, TypeAlias
 from uuid import UUID
 
 import pytest
 
 from perdure.core.environment import SystemIds
-from perdure.domain.container import Space, make_space
+from perdure.domain.container import Container, Space, make_space
+from perdure.domain.store_audit import StoreAudit
 from perdure.ports.backend import Backend
 
 TIMEOUT_S: Final = 60.0  # no test waits for it; long enough for an engine that starts beside the tests
@@ -41,6 +43,24 @@ def new_space(
 ) -> Space:
     """The space of a tenant of its own, or another space of a tenant."""
     return make_space(tenant=tenant or new_tenant(), mode=mode, env=env, project=project, surface=surface, app=app)
+
+
+def audit(container: Container, operation: str, occurred_at: datetime) -> StoreAudit:
+    """The record of a write, as it is kept with it."""
+    return StoreAudit(
+        audit_id=new_id(),
+        kind=container.kind,
+        backend="any",
+        operation=operation,
+        container="/".join(container.name),
+        tenant=container.space.tenant,
+        project=container.space.project,
+        actor="agent:tester",
+        request_id="req-1",
+        trace_id=None,
+        occurred_at=occurred_at,
+        outcome="committed",
+    )
 
 
 class StoreContract(ABC):

@@ -60,10 +60,14 @@ class StreamAppendingContract(StreamsOpening):
                 await streams.append("crowd", event(by=number, count=count))
 
         await asyncio.gather(*(appender(number) for number in range(appenders)))
+        await self.catch_up(town, lambda: self._has(town, appenders * each))
         events = await read_all(town.acme.streams, "crowd")
         assert [found.sequence for found in events] == list(range(1, appenders * each + 1))
         for number in range(appenders):
             assert [found.data["count"] for found in events if found.data["by"] == number] == list(range(each))
+
+    async def _has(self, town: Town, count: int) -> bool:
+        return (await town.acme.streams.head("crowd")).sequence >= count
 
     async def test_r27_parallel_appenders_lose_nothing(
         self, town: Town, open_another: OpenAnother, open_plane: OpenPlane

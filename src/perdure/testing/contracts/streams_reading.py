@@ -16,7 +16,7 @@ from perdure.testing.contracts.stores import new_tenant
 from perdure.testing.contracts.streams_appending import StreamsOpening, event, read_all
 from perdure.testing.watched import failing
 
-POSITIONS: Final = 120
+POSITIONS: Final = 60
 BATCH: Final = 48
 STREAM_NAMES: Final = (
     "a/b",
@@ -252,7 +252,7 @@ class StreamReadingContract(StreamsOpening):
             with pytest.raises((Invalid, LimitExceeded)):
                 await streams.append(bad, event())
 
-    async def test_r36_the_same_name_in_another_space_is_another_stream(self, town: Town, streams: Streams) -> None:
+    async def test_r36_the_same_name_in_another_space_is_another_stream(self, town: Town) -> None:
         stranger = new_tenant()
         await self.settle_in(town, stranger)
         spaces = [
