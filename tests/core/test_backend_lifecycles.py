@@ -154,6 +154,7 @@ async def test_one_that_does_not_open_in_time_costs_a_call_its_own_time_and_serv
     backends, release = factory.backends(), asyncio.Event()
     with pytest.raises(BackendDown, match="not open after"):
         await use(backends, release, timeout_s=0.001)
+    assert factory.gate is not None
     factory.gate.set()
     release.set()
     await use(backends, release)
@@ -186,7 +187,7 @@ async def test_calls_in_a_retired_backend_end_before_it_is_closed() -> None:
     call = asyncio.create_task(use(backends, release))
     await turns()
     await backends.keep_only(set())
-    assert not factory.opened[0].is_closed
+    assert [one.is_closed for one in factory.opened] == [False]
     release.set()
     await call
     await turns()

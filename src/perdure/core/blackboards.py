@@ -6,15 +6,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from perdure.core.memory_owner import owner_of
+from perdure.core.memory_owner import owned_by, owner_of
 from perdure.core.paging import Paging
 from perdure.core.stores import Stores
 from perdure.core.tables import expiry
 from perdure.domain.canonical import JsonValue
 from perdure.domain.change_values import refuse_above
-from perdure.domain.container import BOARDS, Container, board_container
+from perdure.domain.container import Container, board_container
 from perdure.domain.kinds import Kind
-from perdure.domain.log import READ_ENTRIES_MAX
 from perdure.domain.memory import Blackboard, board_of, board_value, merge_patch
 from perdure.domain.records import Page
 from perdure.domain.scope import Scope
@@ -186,26 +185,7 @@ class Blackboards:
         return board_of(row, **_owner(container))
 
     async def _owned(self, user: str, *, timeout_s: float | None) -> Sequence[Container]:
-        """All of them, from one backend: led elsewhere between two pages, the second would be of another order."""
-        owned: list[Container] = []
-        mark: str | None = None
-        async with self._stores.reading(self._scope, Kind.MEMORY, timeout_s=timeout_s) as call:
-            while True:
-                found, mark = await call.backend.rows.containers(
-                    Kind.MEMORY,
-                    self._scope.tenant,
-                    user=user,
-                    after=mark,
-                    limit=READ_ENTRIES_MAX,
-                    timeout_s=call.timeout_s,
-                )
-                owned += [
-                    container
-                    for container in found
-                    if container.space == self._scope.space and container.name[0] == BOARDS
-                ]
-                if mark is None:
-                    return owned
+        return await owned_by(user, self._scope, "board", stores=self._stores, timeout_s=timeout_s)
 
     def _container(self, user: str | None, session: str | None) -> Container:
         # A scope made for a user has that user's memory and the project's, and must not name another.

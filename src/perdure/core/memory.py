@@ -9,12 +9,12 @@ from uuid import UUID
 
 from perdure.core.blackboards import Blackboards
 from perdure.core.list_marks import decode_mark, encode_mark
-from perdure.core.memory_owner import owner_of
+from perdure.core.memory_owner import owned_by, owner_of
 from perdure.core.stores import Call, Stores
 from perdure.core.stream_cursors import decode_position, encode_position
 from perdure.domain.canonical import JsonObject, exact_json, exact_value
 from perdure.domain.change_values import refuse_above
-from perdure.domain.container import SESSIONS, Container, session_container, user_of
+from perdure.domain.container import SESSIONS, Container, session_container
 from perdure.domain.kinds import Kind
 from perdure.domain.log import (
     APPEND_ENTRIES_MAX,
@@ -251,24 +251,7 @@ class Memory:
             }
 
     async def _owned(self, user: str, *, timeout_s: float | None) -> Sequence[Container]:
-        """All of them, from one backend: led elsewhere between two pages, the second would be of another order."""
-        owned: list[Container] = []
-        mark: str | None = None
-        async with self._stores.reading(self._scope, Kind.MEMORY, timeout_s=timeout_s) as call:
-            while True:
-                found, mark = await call.backend.logs.containers(
-                    Kind.MEMORY,
-                    self._scope.tenant,
-                    user=user,
-                    after=mark,
-                    limit=READ_ENTRIES_MAX,
-                    timeout_s=call.timeout_s,
-                )
-                owned += [
-                    container for container in found if self._is_session(container) and user_of(container) == user
-                ]
-                if mark is None:
-                    return owned
+        return await owned_by(user, self._scope, "session", stores=self._stores, timeout_s=timeout_s)
 
     def _is_session(self, container: Container) -> bool:
         return container.space == self._scope.space and container.name[0] == SESSIONS

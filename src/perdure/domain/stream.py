@@ -227,7 +227,8 @@ def _check_shape(event: StreamEvent) -> None:
     for name in ("trace_id", "span_id"):
         if not isinstance(getattr(event, name), str | None):
             raise Invalid(f"{name} of an event is text, or None")
-    if not isinstance(event.v, int) or isinstance(event.v, bool):
+    version: object = event.v
+    if isinstance(version, bool) or not isinstance(version, int):
         raise Invalid("v of an event is a whole number")
 
 

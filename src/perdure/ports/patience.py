@@ -30,12 +30,20 @@ class Patience:
         """Seconds left, 0 if none are."""
         return max(0.0, self._ends_s - self._environment.clock.monotonic())
 
-    async def pause(self, *, at_least_s: float = 0.0) -> bool:
-        """Wait before the next attempt; False, at once, if there is no time for one."""
+    async def rest(self, seconds: float) -> None:
+        """Wait so long, but not beyond the end."""
+        await self._sleep(min(seconds, self.left_s))
+
+    async def pause(self, *, at_least_s: float = 0.0, at_most_s: float | None = None) -> bool:
+        """Wait before the next attempt; False, at once, if there is no time for one.
+
+        ``at_most_s`` is the longest pause, where that is shorter than usual.
+        """
         left_s = self.left_s
         if left_s <= max(at_least_s, self._base_s):
             return False
-        cap_s = min(self._pause_s_max, self._base_s * 2 ** min(self._pauses, _DOUBLINGS_MAX))
+        longest_s = self._pause_s_max if at_most_s is None else min(at_most_s, self._pause_s_max)
+        cap_s = min(longest_s, self._base_s * 2 ** min(self._pauses, _DOUBLINGS_MAX))
         self._pauses += 1
         jitter_s = self._environment.randomness.random() * min(cap_s, left_s - at_least_s)
         await self._sleep(at_least_s + jitter_s)

@@ -76,6 +76,8 @@ async def live_in(database: Database, *slugs: str, same_ids: bool = False) -> di
     for slug in slugs:
         async with opened(database, same_ids=same_ids) as plane:
             runs[slug] = (await live(plane.scope(slug, actor="agent:tester"), "msg-1")).id
+    # When no plane is open any more that would relay the events and sweep up the remains.
+    for slug in slugs:
         async with stores(database) as backend:
             await keep_something(backend, slug)
         database.query(

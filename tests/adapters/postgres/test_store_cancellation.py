@@ -9,9 +9,10 @@ import psycopg
 import pytest
 
 from perdure.adapters.postgres.backend import PostgresBackend
+from perdure.adapters.postgres.session import _cancellable
 from perdure.domain.container import make_space, stream_container
 from perdure.domain.log import NewEntry
-from perdure.errors import TimedOut, Unavailable
+from perdure.errors import BackendDown, TimedOut, Unavailable
 from tests.adapters.postgres.lives import live_in, stores
 from tests.support.databases import DIRECT, Database, engines
 
@@ -144,3 +145,22 @@ async def test_a_cancellation_that_comes_together_with_the_answer_is_not_lost(da
                     with pytest.raises(asyncio.CancelledError):
                         await task
         await ACTIONS[action](backend)
+
+
+@pytest.mark.parametrize("answer", ["a result", "an error"])
+async def test_a_cancellation_that_the_driver_keeps_to_itself_is_not_lost(answer: str) -> None:
+    """Some of its waits return what arrived at the same moment, on some versions of Python."""
+
+    async def call() -> None:
+        with _cancellable():
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                if answer == "an error":
+                    raise BackendDown("the connection is gone") from None
+
+    task = asyncio.create_task(call())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

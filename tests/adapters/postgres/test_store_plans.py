@@ -30,7 +30,7 @@ LISTED: Final = UUID(int=2**100)
 WRITING: Final = {
     "logs": {"append", "clear", "configure", "erase", "restore", "sweep", "trim"},
     "rows": {"erase", "restore", "sweep", "write"},
-    "routes": {"commit", "mark_relayed"},
+    "routes": {"commit", "relayed"},
     "audits": set[str](),
 }
 SEED: Final = f"""
@@ -55,8 +55,8 @@ SELECT '{TENANT}', '{LOG}', (lpad(to_hex(n), 8, '0') || '-0000-7000-8000-0000000
 FROM generate_series(1, {MANY}) AS n;
 INSERT INTO perdure.route_history (tenant_id, route_key, version, route_id, changed_at, registry_version, record)
 SELECT '{TENANT}', 'r' || n % 20, n / 20, gen_random_uuid(), now(), n, '{{}}' FROM generate_series(1, {MANY}) AS n;
-INSERT INTO perdure.route_events (tenant_id, event_id, registry_version, record, relayed_at)
-SELECT '{TENANT}', 'v' || n, n, '{{}}', CASE WHEN n < {MANY - 100} THEN now() END FROM generate_series(1, {MANY}) AS n;
+INSERT INTO perdure.route_events (tenant_id, event_id, registry_version, record)
+SELECT '{TENANT}', 'v' || n, n, '{{}}' FROM generate_series(1, {MANY}) AS n;
 """  # noqa: S608 - constants of this file
 IN_LOG: Final[dict[str, Any]] = {"log_id": LOG}
 IN_TABLE: Final[dict[str, Any]] = {"container_id": TABLE}

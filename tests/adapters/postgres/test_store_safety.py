@@ -34,8 +34,6 @@ async def test_what_happened_to_a_route_is_not_rewritten(database: Database) -> 
                     "DELETE FROM perdure.route_history",
                     "TRUNCATE perdure.route_history",
                     "UPDATE perdure.route_events SET record = '{}'",
-                    "UPDATE perdure.route_events SET relayed_at = NULL",
-                    "DELETE FROM perdure.route_events",
                     "TRUNCATE perdure.route_events",
                     "UPDATE perdure.store_audit SET record = record",
                     "TRUNCATE perdure.store_audit",
@@ -45,12 +43,16 @@ async def test_what_happened_to_a_route_is_not_rewritten(database: Database) -> 
 
 
 @engines(*DIRECT)
-async def test_an_event_is_marked_as_relayed_once(database: Database) -> None:
-    await live_in(database, "t_acme")
-    mark = "UPDATE perdure.route_events SET relayed_at = perdure.instant()"
-    with connected(database, "owner", tenant=ACME) as connection:
-        assert attempt(connection, mark) == 1
-        assert attempt(connection, mark) == REFUSED
+async def test_an_event_goes_when_it_was_relayed_and_the_history_stays(database: Database) -> None:
+    async with stores(database) as backend:
+        first, second = change_to(new_route("t_acme")), change_to(new_route("t_other"))
+        for change in (first, second):
+            await backend.routes.commit(change, timeout_s=30)
+        await backend.routes.relayed([first.event.event_id], timeout_s=30)
+        assert database.query("SELECT event_id FROM perdure.route_events") == [(second.event.event_id,)]
+        assert await backend.routes.commit(first, timeout_s=30) == 1
+        assert list(await backend.routes.unrelayed(limit=9, timeout_s=30)) == [second.event]
+    assert database.query("SELECT count(*) FROM perdure.route_history") == [(2,)]
 
 
 @engines(*DIRECT)
@@ -102,7 +104,7 @@ async def test_no_context_outlives_a_call_of_a_stores_function(database: Databas
     calls = (
         ("SELECT perdure.clear_log(%s, %s, NULL, 1000)", ACME, UUID(int=5)),
         ("SELECT perdure.erase_rows(%s, %s, 10, 1000)", ACME, UUID(int=5)),
-        ("SELECT perdure.mark_routes_relayed(%s, 1000)", ["x"]),
+        ("SELECT perdure.finish_route_events(%s, 1000)", ["x"]),
         ("SELECT perdure.sweep_logs(10, 10, 1000)",),
         ("SELECT perdure.sweep_rows(10, 1000)",),
         ("SELECT perdure.admit(%s, 't_acme', NULL)", ACME),

@@ -15,7 +15,7 @@ from perdure.adapters.postgres.session import PoolSettings, Session
 from perdure.domain.container import Container, make_space, stream_container
 from perdure.domain.log import LogSettings, NewEntry
 from perdure.domain.scope import make_scope
-from perdure.domain.versioned import PutRow
+from perdure.domain.versioned import DeleteRow, PutRow
 from perdure.errors import Forbidden, OutcomeUnknown, Refused, TimedOut
 from perdure.ports.logs import LogStore
 from perdure.testing.clock import DatabaseClock
@@ -110,6 +110,79 @@ async def test_more_rows_than_one_transaction_removes_are_erased(database: Datab
         assert await backend.rows.erase(table(SPACE), timeout_s=60) == 11_001
         assert database.query("SELECT count(*) FROM perdure.versioned_rows") == [(0,)]
         assert database.query("SELECT count(*) FROM perdure.row_containers") == [(0,)]
+
+
+@engines(*DIRECT)
+async def test_audit_records_beyond_what_one_transaction_removes_go_with_what_they_tell_of(database: Database) -> None:
+    async with stores(database) as backend:
+        await backend.logs.append(NEWS, [entry("e1")], timeout_s=60)
+        await backend.rows.write(table(SPACE), [PutRow(key="k", value=b"1")], timeout_s=60)
+        database.query(
+            "INSERT INTO perdure.store_audit (tenant_id, container_id, audit_id, record)"
+            " SELECT tenant_id, id, gen_random_uuid(), '{}' FROM generate_series(1, 11000), ("
+            " SELECT tenant_id, log_id AS id FROM perdure.logs"
+            " UNION ALL SELECT tenant_id, container_id FROM perdure.row_containers) AS kept"
+        )
+        assert await backend.logs.erase(NEWS, timeout_s=60)
+        assert database.query("SELECT count(*) FROM perdure.store_audit") == [(11_000,)]
+        assert await backend.rows.erase(table(SPACE), timeout_s=60) == 1
+        assert database.query("SELECT count(*) FROM perdure.store_audit") == [(0,)]
+
+
+@engines(*DIRECT)
+async def test_an_erasure_that_was_cut_short_leaves_the_name_for_the_next(database: Database) -> None:
+    async with stores(database) as backend:
+        await backend.logs.append(NEWS, [entry("e1")], timeout_s=60)
+        database.query(
+            "INSERT INTO perdure.store_audit (tenant_id, container_id, audit_id, record)"
+            " SELECT tenant_id, log_id, gen_random_uuid(), '{}' FROM generate_series(1, 3), perdure.logs"
+        )
+        first = "SELECT perdure.erase_log(tenant_id, log_id, 2, 1000) FROM perdure.logs"
+        assert database.query(first) == [({"erased": True, "more": True},)]
+        assert await backend.logs.head(NEWS, timeout_s=60) is not None
+        assert await backend.logs.erase(NEWS, timeout_s=60)
+        assert database.query("SELECT count(*) FROM perdure.store_audit") == [(0,)]
+
+
+@engines(*DIRECT)
+async def test_a_sweep_removes_no_more_entries_in_one_transaction_than_it_was_told(database: Database) -> None:
+    async with stores(database) as backend:
+        for name in ("a", "b", "c"):
+            await backend.logs.append(
+                stream_container(SPACE, name),
+                [entry(f"e{number}") for number in range(6)],
+                settings=LogSettings(ttl_s=60),
+                timeout_s=60,
+            )
+        clock = DatabaseClock(database.direct_dsn("superuser"))
+        await clock.advance(61)
+        assert database.query("SELECT perdure.sweep_logs(3, 10, 1000)") == [({"removed": 2, "more": True},)]
+        assert database.query("SELECT perdure.sweep_logs(3, 10, 1000)") == [({"removed": 1, "more": False},)]
+        assert kept(database) == 0
+
+
+@engines(*DIRECT)
+async def test_a_container_whose_last_row_was_deleted_leaves_no_name(database: Database) -> None:
+    names = "SELECT count(*) FROM perdure.row_containers"
+    async with stores(database) as backend:
+        puts = [PutRow(key=key, value=b"1") for key in ("a", "b")]
+        await backend.rows.write(table(SPACE), puts, timeout_s=60)
+        await backend.rows.write(table(SPACE), [DeleteRow(key="a")], timeout_s=60)
+        assert database.query(names) == [(1,)]
+        await backend.rows.write(table(SPACE), [DeleteRow(key="b")], timeout_s=60)
+        assert database.query(names) == [(0,)]
+        await backend.rows.write(table(SPACE), puts, timeout_s=60)
+        assert database.query(names) == [(1,)]
+
+
+@engines(*DIRECT)
+async def test_a_name_that_somebody_is_making_a_row_under_is_not_waited_for(database: Database) -> None:
+    async with stores(database) as backend:
+        await backend.rows.write(table(SPACE), [PutRow(key="a", value=b"1")], timeout_s=60)
+        with psycopg.connect(database.direct_dsn("superuser")) as maker:
+            maker.execute("SELECT 1 FROM perdure.row_containers FOR KEY SHARE")
+            await backend.rows.write(table(SPACE), [DeleteRow(key="a")], timeout_s=5)
+            assert database.query("SELECT count(*) FROM perdure.row_containers") == [(1,)]
 
 
 @engines(*ALL)

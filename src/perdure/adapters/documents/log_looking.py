@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from perdure.adapters.documents import keys
 from perdure.adapters.documents.log_documents import Life, LogState, Marker, read_entry, read_life, read_marker
@@ -12,6 +13,8 @@ from perdure.domain.container import Container
 from perdure.errors import TimedOut
 from perdure.ports.documents import GET_DOCUMENTS_MAX
 from perdure.ports.patience import Patience
+
+CONFLICT_PAUSE_S_MAX: Final = 0.2  # who waits for longer than a turn of others lasts sleeps through its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,5 +100,5 @@ class LogLooking:
 
 async def wait(patience: Patience) -> None:
     """A pause after somebody else was first. Raises ``TimedOut`` when there is no time for one."""
-    if not await patience.pause():
+    if not await patience.pause(at_most_s=CONFLICT_PAUSE_S_MAX):
         raise TimedOut("others kept changing this log until the time was over; nothing was done, try again")

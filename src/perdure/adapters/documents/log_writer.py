@@ -29,6 +29,12 @@ from perdure.ports.documents import COMMIT_WRITES_MAX, ExpectationFailed, Requir
 from perdure.ports.patience import Patience
 
 WRITERS_MAX: Final = 1_024  # logs that one process knows the end of; one that is forgotten costs two reads
+# A writer that knows where the log ends appends in one call, and whoever does not needs three: it would never get there
+# while this one goes on. So each gives way now and then, for as long as three of its commits take.
+TURN_S: Final = 1.0  # how long a writer that met nobody goes on without a rest
+TURN_COMMITS_CONTENDED: Final = 4  # where another was met lately
+REST_S_MAX: Final = 0.5  # a commit that met others may have taken long, and says little about the next
+CONTENDED_S: Final = 5.0  # what is lately
 _WRITES_RESERVED: Final = 2  # the gate, and the header of a log that is being made
 
 
@@ -55,6 +61,39 @@ class Append:
             self.answer.set_exception(error)
 
 
+@dataclass(slots=True)
+class _Turn:
+    """How long a writer has had a log to itself."""
+
+    commits: int = 0
+    began_s: float = 0.0
+    ended_s: float = 0.0
+    longest_s: float = 0.0
+    met_s: float = float("-inf")
+
+    def add(self, *, began_s: float, now_s: float) -> None:
+        """One commit more."""
+        if not self.commits:
+            self.began_s = began_s
+        self.commits += 1
+        self.longest_s = max(self.longest_s, now_s - began_s)
+        self.ended_s = now_s
+
+    def lose(self, *, now_s: float) -> None:
+        """Another was first: it is their turn."""
+        self.commits, self.longest_s, self.met_s = 0, 0.0, now_s
+
+    def rest_s(self, *, now_s: float) -> float:
+        """How long to give way now; a turn that was interrupted for as long anyway begins again."""
+        rest_s = min(BACKOFF_BASE_S + 3 * self.longest_s, REST_S_MAX) - (now_s - self.ended_s)
+        is_contended = now_s - self.met_s < CONTENDED_S
+        is_over = self.commits >= TURN_COMMITS_CONTENDED if is_contended else now_s - self.began_s >= TURN_S
+        if rest_s > 0 and not (self.commits and is_over):
+            return 0.0
+        self.commits, self.longest_s = 0, 0.0
+        return max(rest_s, 0.0)
+
+
 @dataclass(slots=True, kw_only=True)
 class _Lane:
     """A log and who waits to append to it."""
@@ -64,6 +103,7 @@ class _Lane:
     under_way: Sequence[Append] = ()
     state: LogState | None = None
     task: asyncio.Task[None] | None = None
+    turn: _Turn = field(default_factory=_Turn)
 
 
 @dataclass(slots=True)
@@ -164,9 +204,14 @@ class LogWriters:
             self._start(lane)
 
     async def _drain(self, lane: _Lane) -> None:
-        while batch := _take(lane.waiting):
-            lane.under_way = batch
+        clock = self._driver.environment.clock
+        while lane.waiting:
+            if (rest_s := lane.turn.rest_s(now_s=clock.monotonic())) > 0:
+                await self._driver.patience(rest_s).rest(rest_s)
+            lane.under_way = batch = _take(lane.waiting)
+            began_s = clock.monotonic()
             await self._append_together(lane, batch)
+            lane.turn.add(began_s=began_s, now_s=clock.monotonic())
         lane.under_way = ()
 
     async def _append_together(self, lane: _Lane, batch: Sequence[Append]) -> None:
@@ -177,6 +222,7 @@ class LogWriters:
             try:
                 if await self._attempt(lane, appends, tries, patience=patience):
                     continue
+                lane.turn.lose(now_s=self._driver.environment.clock.monotonic())
                 await wait(patience)
             except RETRIED as exc:
                 lane.state = None

@@ -133,7 +133,7 @@ class PostgresRoutes:
                 actual=len(event_ids),
             )
         given = {"event_ids": list(event_ids)}
-        await self._calls.write(statement("routes/mark_relayed"), given, deadline=self._calls.deadline(timeout_s))
+        await self._calls.write(statement("routes/relayed"), given, deadline=self._calls.deadline(timeout_s))
 
     def _route(self, row: Row) -> Route | Quarantined:
         where = f"perdure.routes, tenant_id {row['tenant_id']}, route_key {row['route_key']}"

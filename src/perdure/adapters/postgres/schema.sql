@@ -238,14 +238,13 @@ CREATE FUNCTION perdure.begin_log(p_tenant uuid, p_slug text, p_log jsonb, p_set
     AS $$
 DECLARE
     v_log perdure.logs;
-    v_epoch bigint := floor(extract(epoch FROM p_now) * 1000);
     v_ttl_s bigint := (p_settings ->> 'ttl_s')::bigint;
     v_expires timestamptz := (p_settings ->> 'expires_at')::timestamptz;
     v_attributes bytea := coalesce(decode(p_settings ->> 'attributes', 'hex'), '{}');
 BEGIN
     IF p_old.log_id IS NOT NULL THEN
         PERFORM perdure.discard_epoch(p_old);
-        UPDATE perdure.logs SET epoch = greatest(p_old.epoch + 1, v_epoch), sequence = 0, earliest = 1, version = 1,
+        UPDATE perdure.logs SET epoch = greatest(p_old.epoch + 1, perdure.epoch_now()), sequence = 0, earliest = 1, version = 1,
             ttl_s = v_ttl_s, expires_at = v_expires, ends_at = perdure.log_end(p_now, v_ttl_s, v_expires),
             attributes = v_attributes, created_at = p_now, updated_at = p_now
             WHERE tenant_id = p_tenant AND log_id = p_old.log_id RETURNING * INTO v_log;
@@ -254,9 +253,14 @@ BEGIN
     PERFORM perdure.require_tenant(p_tenant, p_slug);
     INSERT INTO perdure.logs (tenant_id, log_id, kind, container, user_name, epoch, sequence, earliest, version, ttl_s,
         expires_at, ends_at, attributes, created_at, updated_at)
-    VALUES (p_tenant, (p_log ->> 'id')::uuid, p_log ->> 'kind', p_log ->> 'container', p_log ->> 'user', v_epoch, 0, 1,
+    VALUES (p_tenant, (p_log ->> 'id')::uuid, p_log ->> 'kind', p_log ->> 'container', p_log ->> 'user', 0, 0, 1,
         1, v_ttl_s, v_expires, perdure.log_end(p_now, v_ttl_s, v_expires), v_attributes, p_now, p_now)
     ON CONFLICT DO NOTHING RETURNING * INTO v_log;
+    IF FOUND THEN
+        -- Only now nobody else can make and remove one: the row had perhaps to wait for somebody who did.
+        UPDATE perdure.logs SET epoch = perdure.epoch_now() WHERE tenant_id = p_tenant AND log_id = v_log.log_id
+            RETURNING * INTO v_log;
+    END IF;
     RETURN v_log;
 END
 $$;
@@ -433,8 +437,8 @@ BEGIN
     v_live := v_log.log_id IS NOT NULL AND (v_log.ends_at IS NULL OR v_log.ends_at > v_now);
     IF v_live THEN
         PERFORM perdure.discard_epoch(v_log);
-        UPDATE perdure.logs SET epoch = greatest(v_log.epoch + 1, floor(extract(epoch FROM v_now) * 1000)::bigint),
-            sequence = 0, earliest = 1, updated_at = v_now,
+        UPDATE perdure.logs SET epoch = greatest(v_log.epoch + 1, perdure.epoch_now()), sequence = 0,
+            earliest = 1, updated_at = v_now,
             ends_at = perdure.log_end(v_now, v_log.ttl_s, v_log.expires_at)
             WHERE tenant_id = p_tenant AND log_id = p_log;
         PERFORM perdure.keep_audit(p_tenant, p_log, p_audit);
@@ -668,9 +672,11 @@ CREATE FUNCTION perdure.current_user_id() RETURNS uuid
 
 ALTER FUNCTION perdure.current_user_id() OWNER TO perdure_owner;
 
-CREATE FUNCTION perdure.discard_epoch(p_log perdure.logs) RETURNS void
+CREATE FUNCTION perdure.discard_epoch(p_log perdure.logs) RETURNS bigint
     LANGUAGE plpgsql
     AS $$
+DECLARE
+    v_removed bigint := 0;
 BEGIN
     IF p_log.sequence - p_log.earliest >= 2000 THEN
         INSERT INTO perdure.log_remains (tenant_id, log_id, epoch, earliest, sequence)
@@ -679,7 +685,9 @@ BEGIN
         DELETE FROM perdure.log_entries
             WHERE tenant_id = p_log.tenant_id AND log_id = p_log.log_id AND epoch = p_log.epoch
                 AND sequence BETWEEN p_log.earliest AND p_log.sequence;
+        v_removed := p_log.sequence - p_log.earliest + 1;
     END IF;
+    RETURN v_removed;
 END
 $$;
 
@@ -695,6 +703,19 @@ END
 $$;
 
 ALTER FUNCTION perdure.draft_event(p_id uuid, p_type text, p_aggregate text, p_aggregate_id uuid, p_correlation uuid, p_cause uuid, p_data jsonb) OWNER TO perdure_owner;
+
+CREATE FUNCTION perdure.drop_name_if_empty(p_tenant uuid, p_container uuid) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    DELETE FROM perdure.row_containers
+        WHERE tenant_id = p_tenant AND container_id = p_container AND NOT EXISTS (
+            SELECT FROM perdure.versioned_rows AS kept
+            WHERE kept.tenant_id = p_tenant AND kept.container_id = p_container);
+END
+$$;
+
+ALTER FUNCTION perdure.drop_name_if_empty(p_tenant uuid, p_container uuid) OWNER TO perdure_owner;
 
 CREATE FUNCTION perdure.end_overdue_waits(p_request jsonb) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
@@ -894,6 +915,12 @@ $$;
 
 ALTER FUNCTION perdure.enter_tenant(p_tenant uuid, p_user uuid) OWNER TO perdure_owner;
 
+CREATE FUNCTION perdure.epoch_now() RETURNS bigint
+    LANGUAGE sql
+    AS $$SELECT floor(extract(epoch FROM perdure.instant()) * 1000)::bigint$$;
+
+ALTER FUNCTION perdure.epoch_now() OWNER TO perdure_owner;
+
 CREATE FUNCTION perdure.erase_log(p_tenant uuid, p_log uuid, p_limit bigint, p_patience_ms integer) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -903,18 +930,24 @@ DECLARE
     v_context text := perdure.enter_store(p_tenant, p_patience_ms);
     v_log perdure.logs;
     v_live boolean;
-    v_removed bigint;
+    v_left bigint := p_limit;
 BEGIN
     SELECT * INTO v_log FROM perdure.logs WHERE tenant_id = p_tenant AND log_id = p_log FOR UPDATE;
     v_live := v_log.log_id IS NOT NULL AND (v_log.ends_at IS NULL OR v_log.ends_at > perdure.instant());
-    IF v_log.log_id IS NOT NULL THEN
-        PERFORM perdure.discard_epoch(v_log);
-        DELETE FROM perdure.logs WHERE tenant_id = p_tenant AND log_id = p_log;
+    v_left := v_left - perdure.remove_audits(p_tenant, p_log, v_left);
+    IF v_left > 0 THEN
+        IF v_log.log_id IS NOT NULL THEN
+            -- Until its epoch is past, or the next life of this name could have the same. One that was copied from a
+            -- machine whose clock is ahead is not waited for.
+            PERFORM pg_sleep(least(v_log.epoch - perdure.epoch_now() + 1, 20) / 1000.0)
+                WHERE v_log.epoch >= perdure.epoch_now();
+            PERFORM perdure.discard_epoch(v_log);
+            DELETE FROM perdure.logs WHERE tenant_id = p_tenant AND log_id = p_log;
+        END IF;
+        v_left := v_left - perdure.remove_remains(p_tenant, p_log, v_left);
     END IF;
-    DELETE FROM perdure.store_audit WHERE tenant_id = p_tenant AND container_id = p_log;
-    v_removed := perdure.remove_remains(p_tenant, p_log, p_limit);
     v_context := perdure.leave_tenant(v_context);
-    RETURN jsonb_build_object('erased', v_live, 'more', v_removed = p_limit);
+    RETURN jsonb_build_object('erased', v_live, 'more', v_left <= 0);
 END
 $$;
 
@@ -930,10 +963,10 @@ DECLARE
     v_now timestamptz := perdure.instant();
     v_keys text[];
     v_erased bigint;
+    v_left bigint;
 BEGIN
-    PERFORM FROM perdure.row_containers WHERE tenant_id = p_tenant AND container_id = p_container FOR UPDATE;
     v_keys := ARRAY(SELECT key FROM perdure.versioned_rows
-        WHERE tenant_id = p_tenant AND container_id = p_container ORDER BY key LIMIT p_limit);
+        WHERE tenant_id = p_tenant AND container_id = p_container ORDER BY key LIMIT p_limit FOR UPDATE);
     WITH removed AS (
         DELETE FROM perdure.versioned_rows
             WHERE tenant_id = p_tenant AND container_id = p_container AND key >= v_keys[1]
@@ -941,12 +974,14 @@ BEGIN
             RETURNING expires_at
     )
     SELECT count(*) FILTER (WHERE expires_at IS NULL OR expires_at > v_now) INTO v_erased FROM removed;
-    IF cardinality(v_keys) < p_limit THEN
-        DELETE FROM perdure.row_containers WHERE tenant_id = p_tenant AND container_id = p_container;
-        DELETE FROM perdure.store_audit WHERE tenant_id = p_tenant AND container_id = p_container;
+    v_left := p_limit - cardinality(v_keys);
+    v_left := v_left - perdure.remove_audits(p_tenant, p_container, v_left);
+    IF v_left > 0 THEN
+        PERFORM FROM perdure.row_containers WHERE tenant_id = p_tenant AND container_id = p_container FOR UPDATE;
+        PERFORM perdure.drop_name_if_empty(p_tenant, p_container);
     END IF;
     v_context := perdure.leave_tenant(v_context);
-    RETURN jsonb_build_object('erased', v_erased, 'more', cardinality(v_keys) = p_limit);
+    RETURN jsonb_build_object('erased', v_erased, 'more', v_left <= 0);
 END
 $$;
 
@@ -1169,6 +1204,24 @@ END
 $$;
 
 ALTER FUNCTION perdure.finish_outbox(p_request jsonb) OWNER TO perdure_owner;
+
+CREATE FUNCTION perdure.finish_route_events(p_event_ids text[], p_patience_ms integer) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    v_context text := perdure.enter_store('49d05302-1e47-5363-ab16-c00166ac25fb', p_patience_ms);
+    v_removed integer;
+BEGIN
+    DELETE FROM perdure.route_events WHERE event_id = ANY (p_event_ids);
+    GET DIAGNOSTICS v_removed = ROW_COUNT;
+    v_context := perdure.leave_tenant(v_context);
+    RETURN v_removed;
+END
+$$;
+
+ALTER FUNCTION perdure.finish_route_events(p_event_ids text[], p_patience_ms integer) OWNER TO perdure_owner;
 
 CREATE FUNCTION perdure.guard_row() RETURNS trigger
     LANGUAGE plpgsql
@@ -1453,25 +1506,6 @@ CREATE FUNCTION perdure.log_end(p_touched timestamp with time zone, p_ttl_s bigi
 
 ALTER FUNCTION perdure.log_end(p_touched timestamp with time zone, p_ttl_s bigint, p_expires timestamp with time zone) OWNER TO perdure_owner;
 
-CREATE FUNCTION perdure.mark_routes_relayed(p_event_ids text[], p_patience_ms integer) RETURNS integer
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET enable_seqscan TO 'off'
-    AS $$
-DECLARE
-    v_context text := perdure.enter_store('49d05302-1e47-5363-ab16-c00166ac25fb', p_patience_ms);
-    v_marked integer;
-BEGIN
-    UPDATE perdure.route_events SET relayed_at = perdure.instant()
-        WHERE relayed_at IS NULL AND event_id = ANY (p_event_ids);
-    GET DIAGNOSTICS v_marked = ROW_COUNT;
-    v_context := perdure.leave_tenant(v_context);
-    RETURN v_marked;
-END
-$$;
-
-ALTER FUNCTION perdure.mark_routes_relayed(p_event_ids text[], p_patience_ms integer) OWNER TO perdure_owner;
-
 CREATE FUNCTION perdure.number_events(p_tenant uuid, p_slug text, p_count integer) RETURNS bigint
     LANGUAGE plpgsql
     AS $$
@@ -1617,6 +1651,38 @@ END
 $$;
 
 ALTER FUNCTION perdure.refuse_unscoped_update() OWNER TO perdure_owner;
+
+CREATE FUNCTION perdure.release_container(p_tenant uuid, p_container uuid) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM perdure.versioned_rows WHERE tenant_id = p_tenant AND container_id = p_container) THEN
+        PERFORM FROM perdure.row_containers
+            WHERE tenant_id = p_tenant AND container_id = p_container FOR UPDATE SKIP LOCKED;
+        IF FOUND THEN
+            PERFORM perdure.drop_name_if_empty(p_tenant, p_container);
+        END IF;
+    END IF;
+END
+$$;
+
+ALTER FUNCTION perdure.release_container(p_tenant uuid, p_container uuid) OWNER TO perdure_owner;
+
+CREATE FUNCTION perdure.remove_audits(p_tenant uuid, p_container uuid, p_limit bigint) RETURNS bigint
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    v_ids uuid[] := ARRAY(SELECT audit_id FROM perdure.store_audit
+        WHERE tenant_id = p_tenant AND container_id = p_container ORDER BY audit_id LIMIT p_limit);
+BEGIN
+    DELETE FROM perdure.store_audit
+        WHERE tenant_id = p_tenant AND container_id = p_container AND audit_id >= v_ids[1]
+            AND audit_id <= v_ids[cardinality(v_ids)];
+    RETURN cardinality(v_ids);
+END
+$$;
+
+ALTER FUNCTION perdure.remove_audits(p_tenant uuid, p_container uuid, p_limit bigint) OWNER TO perdure_owner;
 
 CREATE FUNCTION perdure.remove_remains(p_tenant uuid, p_log uuid, p_limit bigint) RETURNS bigint
     LANGUAGE plpgsql
@@ -1870,6 +1936,7 @@ CREATE FUNCTION perdure.sweep_logs(p_limit bigint, p_entries bigint, p_patience_
 DECLARE
     v_context text := coalesce(current_setting('app.current_tenant_id', true), '');
     v_now timestamptz := perdure.instant();
+    v_epoch bigint := perdure.epoch_now();
     v_tenant uuid;
     v_log perdure.logs;
     v_logs bigint := p_limit;
@@ -1878,15 +1945,16 @@ BEGIN
     FOR v_tenant IN SELECT tenant_id FROM perdure.tenants ORDER BY tenant_id LOOP
         PERFORM perdure.enter_store(v_tenant, p_patience_ms);
         FOR v_log IN
-            SELECT * FROM perdure.logs WHERE tenant_id = v_tenant AND ends_at <= v_now
+            SELECT * FROM perdure.logs WHERE tenant_id = v_tenant AND ends_at <= v_now AND epoch < v_epoch
             ORDER BY ends_at LIMIT v_logs FOR UPDATE SKIP LOCKED
         LOOP
-            PERFORM perdure.discard_epoch(v_log);
+            v_entries := v_entries - perdure.discard_epoch(v_log);
             DELETE FROM perdure.logs WHERE tenant_id = v_tenant AND log_id = v_log.log_id;
             v_logs := v_logs - 1;
+            EXIT WHEN v_entries <= 0;
         END LOOP;
         v_entries := v_entries - perdure.remove_remains(v_tenant, NULL, v_entries);
-        EXIT WHEN v_logs <= 0 AND v_entries <= 0;
+        EXIT WHEN v_entries <= 0;
     END LOOP;
     v_context := perdure.leave_tenant(v_context);
     RETURN jsonb_build_object('removed', p_limit - v_logs, 'more', v_entries <= 0);
@@ -1907,6 +1975,7 @@ DECLARE
     v_row record;
     v_left bigint := p_limit;
     v_touched uuid[];
+    v_container uuid;
 BEGIN
     FOR v_tenant IN SELECT tenant_id FROM perdure.tenants ORDER BY tenant_id LOOP
         PERFORM perdure.enter_store(v_tenant, p_patience_ms);
@@ -1920,15 +1989,8 @@ BEGIN
             v_touched := v_touched || v_row.container_id;
             v_left := v_left - 1;
         END LOOP;
-        FOR v_row IN
-            SELECT container_id FROM perdure.row_containers
-            WHERE tenant_id = v_tenant AND container_id = ANY (v_touched) FOR UPDATE SKIP LOCKED
-        LOOP
-            -- Looked at after the lock: who makes a row holds the name, so none can come now.
-            DELETE FROM perdure.row_containers
-                WHERE tenant_id = v_tenant AND container_id = v_row.container_id AND NOT EXISTS (
-                    SELECT FROM perdure.versioned_rows AS kept
-                    WHERE kept.tenant_id = v_tenant AND kept.container_id = v_row.container_id);
+        FOREACH v_container IN ARRAY ARRAY(SELECT DISTINCT touched FROM unnest(v_touched) AS touched) LOOP
+            PERFORM perdure.release_container(v_tenant, v_container);
         END LOOP;
         EXIT WHEN v_left <= 0;
     END LOOP;
@@ -2158,6 +2220,9 @@ BEGIN
         SELECT coalesce(jsonb_object_agg(written.key, to_jsonb(written) - 'key'), '{}') INTO v_written FROM written;
         IF (SELECT count(*) FROM jsonb_object_keys(v_written)) < (SELECT count(value) FROM unnest(p_values) AS value) THEN
             RAISE EXCEPTION 'a row was made by somebody else meanwhile' USING ERRCODE = 'serialization_failure';
+        END IF;
+        IF v_written = '{}' THEN
+            PERFORM perdure.release_container(p_tenant, v_id);
         END IF;
         PERFORM perdure.keep_audit(p_tenant, v_id, p_audit);
         v_result := jsonb_build_object('rows', v_written);
@@ -2397,7 +2462,6 @@ CREATE TABLE perdure.route_events (
     event_id text NOT NULL COLLATE pg_catalog."C",
     registry_version bigint NOT NULL,
     record text NOT NULL COLLATE pg_catalog."C",
-    relayed_at timestamp with time zone,
     created_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
@@ -2870,7 +2934,7 @@ CREATE INDEX idx_outbox_order ON perdure.outbox_events USING btree (tenant_id, o
 
 CREATE INDEX idx_outbox_status ON perdure.outbox_events USING btree (tenant_id, status, created_at);
 
-CREATE INDEX idx_route_events_unrelayed ON perdure.route_events USING btree (registry_version) WHERE (relayed_at IS NULL);
+CREATE INDEX idx_route_events_order ON perdure.route_events USING btree (registry_version);
 
 CREATE INDEX idx_row_containers_kind ON perdure.row_containers USING btree (tenant_id, kind, container_id);
 
@@ -2902,7 +2966,7 @@ CREATE TRIGGER append_only BEFORE UPDATE ON perdure.log_entries FOR EACH STATEME
 
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON perdure.orchestration_events FOR EACH STATEMENT EXECUTE FUNCTION perdure.refuse_event_change();
 
-CREATE TRIGGER append_only BEFORE DELETE OR TRUNCATE ON perdure.route_events FOR EACH STATEMENT EXECUTE FUNCTION perdure.refuse_record_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR TRUNCATE ON perdure.route_events FOR EACH STATEMENT EXECUTE FUNCTION perdure.refuse_record_change();
 
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON perdure.route_history FOR EACH STATEMENT EXECUTE FUNCTION perdure.refuse_record_change();
 
@@ -2941,8 +3005,6 @@ CREATE CONSTRAINT TRIGGER no_silent_mutation AFTER INSERT OR UPDATE OF status ON
 CREATE CONSTRAINT TRIGGER no_silent_mutation AFTER INSERT OR UPDATE OF status ON perdure.steps DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION perdure.refuse_silent_mutation('STEP');
 
 CREATE CONSTRAINT TRIGGER no_silent_mutation AFTER INSERT OR UPDATE OF status ON perdure.tool_calls DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION perdure.refuse_silent_mutation('TOOL_CALL');
-
-CREATE TRIGGER relayed_once BEFORE UPDATE ON perdure.route_events FOR EACH ROW WHEN (((old.relayed_at IS NOT NULL) OR (new.relayed_at IS NULL) OR (old.record <> new.record) OR (old.tenant_id <> new.tenant_id) OR (old.event_id <> new.event_id) OR (old.registry_version <> new.registry_version) OR (old.created_at <> new.created_at))) EXECUTE FUNCTION perdure.refuse_record_change();
 
 CREATE TRIGGER unscoped BEFORE UPDATE ON perdure.outbox_events FOR EACH STATEMENT EXECUTE FUNCTION perdure.refuse_unscoped_update();
 
@@ -3292,6 +3354,8 @@ REVOKE ALL ON FUNCTION perdure.discard_epoch(p_log perdure.logs) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION perdure.draft_event(p_id uuid, p_type text, p_aggregate text, p_aggregate_id uuid, p_correlation uuid, p_cause uuid, p_data jsonb) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION perdure.drop_name_if_empty(p_tenant uuid, p_container uuid) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION perdure.end_overdue_waits(p_request jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION perdure.end_overdue_waits(p_request jsonb) TO perdure_relay;
 
@@ -3304,6 +3368,8 @@ REVOKE ALL ON FUNCTION perdure.end_tool_calls(p_tenant uuid, p_run uuid, p_chang
 REVOKE ALL ON FUNCTION perdure.enter_store(p_tenant uuid, p_patience_ms integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION perdure.enter_tenant(p_tenant uuid, p_user uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION perdure.epoch_now() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION perdure.erase_log(p_tenant uuid, p_log uuid, p_limit bigint, p_patience_ms integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION perdure.erase_log(p_tenant uuid, p_log uuid, p_limit bigint, p_patience_ms integer) TO perdure_app;
@@ -3322,6 +3388,9 @@ REVOKE ALL ON FUNCTION perdure.finish_entry(p_tenant uuid, p_outcome jsonb, p_ac
 
 REVOKE ALL ON FUNCTION perdure.finish_outbox(p_request jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION perdure.finish_outbox(p_request jsonb) TO perdure_relay;
+
+REVOKE ALL ON FUNCTION perdure.finish_route_events(p_event_ids text[], p_patience_ms integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION perdure.finish_route_events(p_event_ids text[], p_patience_ms integer) TO perdure_app;
 
 REVOKE ALL ON FUNCTION perdure.guard_row() FROM PUBLIC;
 
@@ -3354,9 +3423,6 @@ REVOKE ALL ON FUNCTION perdure.leave_tenant(p_context text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION perdure.log_end(p_touched timestamp with time zone, p_ttl_s bigint, p_expires timestamp with time zone) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION perdure.mark_routes_relayed(p_event_ids text[], p_patience_ms integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION perdure.mark_routes_relayed(p_event_ids text[], p_patience_ms integer) TO perdure_app;
-
 REVOKE ALL ON FUNCTION perdure.number_events(p_tenant uuid, p_slug text, p_count integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION perdure.prune_outbox(p_request jsonb) FROM PUBLIC;
@@ -3374,6 +3440,10 @@ REVOKE ALL ON FUNCTION perdure.refuse_record_change() FROM PUBLIC;
 REVOKE ALL ON FUNCTION perdure.refuse_silent_mutation() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION perdure.refuse_unscoped_update() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION perdure.release_container(p_tenant uuid, p_container uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION perdure.remove_audits(p_tenant uuid, p_container uuid, p_limit bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION perdure.remove_remains(p_tenant uuid, p_log uuid, p_limit bigint) FROM PUBLIC;
 

@@ -38,15 +38,33 @@ BEGIN
 END
 $$;
 
+-- Removes up to p_limit audit records of a container that is erased, oldest first; returns how many.
+CREATE FUNCTION perdure.remove_audits(p_tenant uuid, p_container uuid, p_limit bigint) RETURNS bigint
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    v_ids uuid[] := ARRAY(SELECT audit_id FROM perdure.store_audit
+        WHERE tenant_id = p_tenant AND container_id = p_container ORDER BY audit_id LIMIT p_limit);
+BEGIN
+    DELETE FROM perdure.store_audit
+        WHERE tenant_id = p_tenant AND container_id = p_container AND audit_id >= v_ids[1]
+            AND audit_id <= v_ids[cardinality(v_ids)];
+    RETURN cardinality(v_ids);
+END
+$$;
+
 -- When a log is over: at its absolute end, or when it was not touched for its lifetime.
 CREATE FUNCTION perdure.log_end(p_touched timestamptz, p_ttl_s bigint, p_expires timestamptz) RETURNS timestamptz
     LANGUAGE sql STABLE
     AS $$SELECT least(p_expires, p_touched + p_ttl_s * interval '1 second')$$;
 
--- Removes the entries of a life of a log that is over: at once if they are few, or else by later sweeps.
-CREATE FUNCTION perdure.discard_epoch(p_log perdure.logs) RETURNS void
+-- Removes the entries of a life of a log that is over: at once if they are few, or else by later sweeps. Returns how many
+-- it removed at once.
+CREATE FUNCTION perdure.discard_epoch(p_log perdure.logs) RETURNS bigint
     LANGUAGE plpgsql
     AS $$
+DECLARE
+    v_removed bigint := 0;
 BEGIN
     IF p_log.sequence - p_log.earliest >= 2000 THEN
         INSERT INTO perdure.log_remains (tenant_id, log_id, epoch, earliest, sequence)
@@ -55,7 +73,9 @@ BEGIN
         DELETE FROM perdure.log_entries
             WHERE tenant_id = p_log.tenant_id AND log_id = p_log.log_id AND epoch = p_log.epoch
                 AND sequence BETWEEN p_log.earliest AND p_log.sequence;
+        v_removed := p_log.sequence - p_log.earliest + 1;
     END IF;
+    RETURN v_removed;
 END
 $$;
 
@@ -89,8 +109,13 @@ BEGIN
 END
 $$;
 
+-- The epoch of a life that begins now: the time in milliseconds.
+CREATE FUNCTION perdure.epoch_now() RETURNS bigint
+    LANGUAGE sql VOLATILE
+    AS $$SELECT floor(extract(epoch FROM perdure.instant()) * 1000)::bigint$$;
+
 -- Makes a log, or begins the next life of one that is over and that the caller has locked. No row if somebody else made
--- it meanwhile. An epoch is the time in milliseconds, and more than the one before.
+-- it meanwhile. Its epoch is more than any before under this name: nobody removes a log before its epoch is past.
 CREATE FUNCTION perdure.begin_log(
     p_tenant uuid, p_slug text, p_log jsonb, p_settings jsonb, p_old perdure.logs, p_now timestamptz
 ) RETURNS perdure.logs
@@ -98,14 +123,13 @@ CREATE FUNCTION perdure.begin_log(
     AS $$
 DECLARE
     v_log perdure.logs;
-    v_epoch bigint := floor(extract(epoch FROM p_now) * 1000);
     v_ttl_s bigint := (p_settings ->> 'ttl_s')::bigint;
     v_expires timestamptz := (p_settings ->> 'expires_at')::timestamptz;
     v_attributes bytea := coalesce(decode(p_settings ->> 'attributes', 'hex'), '{}');
 BEGIN
     IF p_old.log_id IS NOT NULL THEN
         PERFORM perdure.discard_epoch(p_old);
-        UPDATE perdure.logs SET epoch = greatest(p_old.epoch + 1, v_epoch), sequence = 0, earliest = 1, version = 1,
+        UPDATE perdure.logs SET epoch = greatest(p_old.epoch + 1, perdure.epoch_now()), sequence = 0, earliest = 1, version = 1,
             ttl_s = v_ttl_s, expires_at = v_expires, ends_at = perdure.log_end(p_now, v_ttl_s, v_expires),
             attributes = v_attributes, created_at = p_now, updated_at = p_now
             WHERE tenant_id = p_tenant AND log_id = p_old.log_id RETURNING * INTO v_log;
@@ -114,9 +138,14 @@ BEGIN
     PERFORM perdure.require_tenant(p_tenant, p_slug);
     INSERT INTO perdure.logs (tenant_id, log_id, kind, container, user_name, epoch, sequence, earliest, version, ttl_s,
         expires_at, ends_at, attributes, created_at, updated_at)
-    VALUES (p_tenant, (p_log ->> 'id')::uuid, p_log ->> 'kind', p_log ->> 'container', p_log ->> 'user', v_epoch, 0, 1,
+    VALUES (p_tenant, (p_log ->> 'id')::uuid, p_log ->> 'kind', p_log ->> 'container', p_log ->> 'user', 0, 0, 1,
         1, v_ttl_s, v_expires, perdure.log_end(p_now, v_ttl_s, v_expires), v_attributes, p_now, p_now)
     ON CONFLICT DO NOTHING RETURNING * INTO v_log;
+    IF FOUND THEN
+        -- Only now nobody else can make and remove one: the row had perhaps to wait for somebody who did.
+        UPDATE perdure.logs SET epoch = perdure.epoch_now() WHERE tenant_id = p_tenant AND log_id = v_log.log_id
+            RETURNING * INTO v_log;
+    END IF;
     RETURN v_log;
 END
 $$;

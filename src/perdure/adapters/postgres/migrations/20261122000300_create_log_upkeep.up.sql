@@ -103,8 +103,8 @@ BEGIN
     v_live := v_log.log_id IS NOT NULL AND (v_log.ends_at IS NULL OR v_log.ends_at > v_now);
     IF v_live THEN
         PERFORM perdure.discard_epoch(v_log);
-        UPDATE perdure.logs SET epoch = greatest(v_log.epoch + 1, floor(extract(epoch FROM v_now) * 1000)::bigint),
-            sequence = 0, earliest = 1, updated_at = v_now,
+        UPDATE perdure.logs SET epoch = greatest(v_log.epoch + 1, perdure.epoch_now()), sequence = 0,
+            earliest = 1, updated_at = v_now,
             ends_at = perdure.log_end(v_now, v_log.ttl_s, v_log.expires_at)
             WHERE tenant_id = p_tenant AND log_id = p_log;
         PERFORM perdure.keep_audit(p_tenant, p_log, p_audit);
@@ -114,8 +114,9 @@ BEGIN
 END
 $$;
 
--- Removes a log, its name, its audit records and up to p_limit of its entries: {erased, more}. With more, further calls
--- remove the rest; the name is gone with the first.
+-- Removes a log, its name, its audit records and its entries, up to p_limit of the latter two: {erased, more}. With more,
+-- further calls remove the rest. The audit records go first: as long as there are any, so is the name, and nothing is
+-- forgotten if nobody calls again.
 CREATE FUNCTION perdure.erase_log(p_tenant uuid, p_log uuid, p_limit bigint, p_patience_ms integer) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -125,18 +126,24 @@ DECLARE
     v_context text := perdure.enter_store(p_tenant, p_patience_ms);
     v_log perdure.logs;
     v_live boolean;
-    v_removed bigint;
+    v_left bigint := p_limit;
 BEGIN
     SELECT * INTO v_log FROM perdure.logs WHERE tenant_id = p_tenant AND log_id = p_log FOR UPDATE;
     v_live := v_log.log_id IS NOT NULL AND (v_log.ends_at IS NULL OR v_log.ends_at > perdure.instant());
-    IF v_log.log_id IS NOT NULL THEN
-        PERFORM perdure.discard_epoch(v_log);
-        DELETE FROM perdure.logs WHERE tenant_id = p_tenant AND log_id = p_log;
+    v_left := v_left - perdure.remove_audits(p_tenant, p_log, v_left);
+    IF v_left > 0 THEN
+        IF v_log.log_id IS NOT NULL THEN
+            -- Until its epoch is past, or the next life of this name could have the same. One that was copied from a
+            -- machine whose clock is ahead is not waited for.
+            PERFORM pg_sleep(least(v_log.epoch - perdure.epoch_now() + 1, 20) / 1000.0)
+                WHERE v_log.epoch >= perdure.epoch_now();
+            PERFORM perdure.discard_epoch(v_log);
+            DELETE FROM perdure.logs WHERE tenant_id = p_tenant AND log_id = p_log;
+        END IF;
+        v_left := v_left - perdure.remove_remains(p_tenant, p_log, v_left);
     END IF;
-    DELETE FROM perdure.store_audit WHERE tenant_id = p_tenant AND container_id = p_log;
-    v_removed := perdure.remove_remains(p_tenant, p_log, p_limit);
     v_context := perdure.leave_tenant(v_context);
-    RETURN jsonb_build_object('erased', v_live, 'more', v_removed = p_limit);
+    RETURN jsonb_build_object('erased', v_live, 'more', v_left <= 0);
 END
 $$;
 
@@ -203,7 +210,7 @@ BEGIN
 END
 $$;
 
--- Removes up to p_limit logs past their lifetime and up to p_entries entries of lives that are over: {removed, more}.
+-- Removes up to p_limit logs past their lifetime and about p_entries entries of lives that are over: {removed, more}.
 -- One tenant after the other, each within its own context: nobody looks across tenants, not even here.
 CREATE FUNCTION perdure.sweep_logs(p_limit bigint, p_entries bigint, p_patience_ms integer) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
@@ -213,6 +220,7 @@ CREATE FUNCTION perdure.sweep_logs(p_limit bigint, p_entries bigint, p_patience_
 DECLARE
     v_context text := coalesce(current_setting('app.current_tenant_id', true), '');
     v_now timestamptz := perdure.instant();
+    v_epoch bigint := perdure.epoch_now();
     v_tenant uuid;
     v_log perdure.logs;
     v_logs bigint := p_limit;
@@ -221,15 +229,16 @@ BEGIN
     FOR v_tenant IN SELECT tenant_id FROM perdure.tenants ORDER BY tenant_id LOOP
         PERFORM perdure.enter_store(v_tenant, p_patience_ms);
         FOR v_log IN
-            SELECT * FROM perdure.logs WHERE tenant_id = v_tenant AND ends_at <= v_now
+            SELECT * FROM perdure.logs WHERE tenant_id = v_tenant AND ends_at <= v_now AND epoch < v_epoch
             ORDER BY ends_at LIMIT v_logs FOR UPDATE SKIP LOCKED
         LOOP
-            PERFORM perdure.discard_epoch(v_log);
+            v_entries := v_entries - perdure.discard_epoch(v_log);
             DELETE FROM perdure.logs WHERE tenant_id = v_tenant AND log_id = v_log.log_id;
             v_logs := v_logs - 1;
+            EXIT WHEN v_entries <= 0;
         END LOOP;
         v_entries := v_entries - perdure.remove_remains(v_tenant, NULL, v_entries);
-        EXIT WHEN v_logs <= 0 AND v_entries <= 0;
+        EXIT WHEN v_entries <= 0;
     END LOOP;
     v_context := perdure.leave_tenant(v_context);
     RETURN jsonb_build_object('removed', p_limit - v_logs, 'more', v_entries <= 0);

@@ -67,6 +67,34 @@ BEGIN
 END
 $$;
 
+-- Removes the name of a container that is left without a row, once the caller has locked it. Who makes a row holds the
+-- name, so none can come after the lock.
+CREATE FUNCTION perdure.drop_name_if_empty(p_tenant uuid, p_container uuid) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    DELETE FROM perdure.row_containers
+        WHERE tenant_id = p_tenant AND container_id = p_container AND NOT EXISTS (
+            SELECT FROM perdure.versioned_rows AS kept
+            WHERE kept.tenant_id = p_tenant AND kept.container_id = p_container);
+END
+$$;
+
+-- As drop_name_if_empty, by somebody who keeps rows locked and so waits for nobody: a name that is held is left alone.
+CREATE FUNCTION perdure.release_container(p_tenant uuid, p_container uuid) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM perdure.versioned_rows WHERE tenant_id = p_tenant AND container_id = p_container) THEN
+        PERFORM FROM perdure.row_containers
+            WHERE tenant_id = p_tenant AND container_id = p_container FOR UPDATE SKIP LOCKED;
+        IF FOUND THEN
+            PERFORM perdure.drop_name_if_empty(p_tenant, p_container);
+        END IF;
+    END IF;
+END
+$$;
+
 -- Puts (a value) and deletes (NULL) rows with different keys, given in the order of their bytes: {rows: {key: row}}, or
 -- {stale: key, version, incarnation} for an expectation (version, incarnation) that does not hold, and nothing written.
 --
@@ -137,6 +165,9 @@ BEGIN
         IF (SELECT count(*) FROM jsonb_object_keys(v_written)) < (SELECT count(value) FROM unnest(p_values) AS value) THEN
             RAISE EXCEPTION 'a row was made by somebody else meanwhile' USING ERRCODE = 'serialization_failure';
         END IF;
+        IF v_written = '{}' THEN
+            PERFORM perdure.release_container(p_tenant, v_id);
+        END IF;
         PERFORM perdure.keep_audit(p_tenant, v_id, p_audit);
         v_result := jsonb_build_object('rows', v_written);
     END IF;
@@ -173,8 +204,10 @@ BEGIN
 END
 $$;
 
--- Removes up to p_limit rows of a container: {erased: those that were not past their lifetime, more}. With the last of
--- them go the name and the audit records.
+-- Removes up to p_limit rows and audit records of a container: {erased: the rows that were not past their lifetime,
+-- more}. With the last of them goes the name, unless somebody made a row meanwhile.
+--
+-- Rows are locked before the name and in the order of keys, as writers do it, so that neither waits for the other.
 CREATE FUNCTION perdure.erase_rows(p_tenant uuid, p_container uuid, p_limit bigint, p_patience_ms integer)
     RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
@@ -186,10 +219,10 @@ DECLARE
     v_now timestamptz := perdure.instant();
     v_keys text[];
     v_erased bigint;
+    v_left bigint;
 BEGIN
-    PERFORM FROM perdure.row_containers WHERE tenant_id = p_tenant AND container_id = p_container FOR UPDATE;
     v_keys := ARRAY(SELECT key FROM perdure.versioned_rows
-        WHERE tenant_id = p_tenant AND container_id = p_container ORDER BY key LIMIT p_limit);
+        WHERE tenant_id = p_tenant AND container_id = p_container ORDER BY key LIMIT p_limit FOR UPDATE);
     WITH removed AS (
         DELETE FROM perdure.versioned_rows
             WHERE tenant_id = p_tenant AND container_id = p_container AND key >= v_keys[1]
@@ -197,12 +230,14 @@ BEGIN
             RETURNING expires_at
     )
     SELECT count(*) FILTER (WHERE expires_at IS NULL OR expires_at > v_now) INTO v_erased FROM removed;
-    IF cardinality(v_keys) < p_limit THEN
-        DELETE FROM perdure.row_containers WHERE tenant_id = p_tenant AND container_id = p_container;
-        DELETE FROM perdure.store_audit WHERE tenant_id = p_tenant AND container_id = p_container;
+    v_left := p_limit - cardinality(v_keys);
+    v_left := v_left - perdure.remove_audits(p_tenant, p_container, v_left);
+    IF v_left > 0 THEN
+        PERFORM FROM perdure.row_containers WHERE tenant_id = p_tenant AND container_id = p_container FOR UPDATE;
+        PERFORM perdure.drop_name_if_empty(p_tenant, p_container);
     END IF;
     v_context := perdure.leave_tenant(v_context);
-    RETURN jsonb_build_object('erased', v_erased, 'more', cardinality(v_keys) = p_limit);
+    RETURN jsonb_build_object('erased', v_erased, 'more', v_left <= 0);
 END
 $$;
 
@@ -220,6 +255,7 @@ DECLARE
     v_row record;
     v_left bigint := p_limit;
     v_touched uuid[];
+    v_container uuid;
 BEGIN
     FOR v_tenant IN SELECT tenant_id FROM perdure.tenants ORDER BY tenant_id LOOP
         PERFORM perdure.enter_store(v_tenant, p_patience_ms);
@@ -233,15 +269,8 @@ BEGIN
             v_touched := v_touched || v_row.container_id;
             v_left := v_left - 1;
         END LOOP;
-        FOR v_row IN
-            SELECT container_id FROM perdure.row_containers
-            WHERE tenant_id = v_tenant AND container_id = ANY (v_touched) FOR UPDATE SKIP LOCKED
-        LOOP
-            -- Looked at after the lock: who makes a row holds the name, so none can come now.
-            DELETE FROM perdure.row_containers
-                WHERE tenant_id = v_tenant AND container_id = v_row.container_id AND NOT EXISTS (
-                    SELECT FROM perdure.versioned_rows AS kept
-                    WHERE kept.tenant_id = v_tenant AND kept.container_id = v_row.container_id);
+        FOREACH v_container IN ARRAY ARRAY(SELECT DISTINCT touched FROM unnest(v_touched) AS touched) LOOP
+            PERFORM perdure.release_container(v_tenant, v_container);
         END LOOP;
         EXIT WHEN v_left <= 0;
     END LOOP;

@@ -40,22 +40,16 @@ CREATE TABLE perdure.route_events (
     event_id text COLLATE "C" NOT NULL,
     registry_version bigint NOT NULL,
     record text COLLATE "C" NOT NULL,
-    relayed_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT now()
 );
-CREATE INDEX idx_route_events_unrelayed ON perdure.route_events (registry_version) WHERE relayed_at IS NULL;
+CREATE INDEX idx_route_events_order ON perdure.route_events (registry_version);
 ALTER TABLE perdure.route_events ADD CONSTRAINT pk_route_events PRIMARY KEY (tenant_id, event_id);
 
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON perdure.route_history
     FOR EACH STATEMENT EXECUTE FUNCTION perdure.refuse_record_change();
-CREATE TRIGGER append_only BEFORE DELETE OR TRUNCATE ON perdure.route_events
+-- An event goes when it is in its stream; what it told of stays in the history.
+CREATE TRIGGER append_only BEFORE UPDATE OR TRUNCATE ON perdure.route_events
     FOR EACH STATEMENT EXECUTE FUNCTION perdure.refuse_record_change();
--- That it was relayed is the only thing that is ever added to an event.
-CREATE TRIGGER relayed_once BEFORE UPDATE ON perdure.route_events FOR EACH ROW
-    WHEN (old.relayed_at IS NOT NULL OR new.relayed_at IS NULL OR old.record <> new.record
-        OR old.tenant_id <> new.tenant_id OR old.event_id <> new.event_id
-        OR old.registry_version <> new.registry_version OR old.created_at <> new.created_at)
-    EXECUTE FUNCTION perdure.refuse_record_change();
 
 DO $policies$
 DECLARE
@@ -133,24 +127,23 @@ BEGIN
 END
 $$;
 
--- Marks events of any tenant as relayed, as the control plane; answers how many were not before.
-CREATE FUNCTION perdure.mark_routes_relayed(p_event_ids text[], p_patience_ms integer) RETURNS integer
+-- Removes events of any tenant that are in their streams now, as the control plane; answers how many there were.
+CREATE FUNCTION perdure.finish_route_events(p_event_ids text[], p_patience_ms integer) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     SET enable_seqscan = off
     AS $$
 DECLARE
     v_context text := perdure.enter_store('49d05302-1e47-5363-ab16-c00166ac25fb', p_patience_ms);
-    v_marked integer;
+    v_removed integer;
 BEGIN
-    UPDATE perdure.route_events SET relayed_at = perdure.instant()
-        WHERE relayed_at IS NULL AND event_id = ANY (p_event_ids);
-    GET DIAGNOSTICS v_marked = ROW_COUNT;
+    DELETE FROM perdure.route_events WHERE event_id = ANY (p_event_ids);
+    GET DIAGNOSTICS v_removed = ROW_COUNT;
     v_context := perdure.leave_tenant(v_context);
-    RETURN v_marked;
+    RETURN v_removed;
 END
 $$;
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA perdure FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION perdure.commit_route(uuid, text, jsonb, text, text, text, integer),
-    perdure.mark_routes_relayed(text[], integer) TO perdure_app;
+    perdure.finish_route_events(text[], integer) TO perdure_app;

@@ -1,1 +1,0 @@
-SELECT perdure.mark_routes_relayed(%(event_ids)s::text[], %(patience_ms)s)
