@@ -25,7 +25,7 @@ demo: setup ## Triage the commits of this repository, with a worker killed half 
 
 test: setup ## Every test, on embedded PostgreSQL 18, on 15, and behind pgbouncer
 	@tools/engines
-	@$(PYTEST) -n $(WORKERS) --dist loadscope
+	@$(PYTEST) -n $(WORKERS) --dist loadscope --contracts-table
 
 check: setup ## Everything that needs no engine: format, lint, types, layers, generated files, fast tests
 	@$(BIN)/ruff format --check .

@@ -55,3 +55,23 @@ async def test_a_backend_that_is_away_keeps_no_other_from_being_swept():
         assert await plane.upkeep.sweep() == 1
     await healthy.close()
     await broken.close()
+
+
+async def test_every_backend_in_use_is_probed_and_its_health_is_shown():
+    environment = Environment(clock=FakeClock(), randomness=SeededRandomness(), ids=CountingIds())
+    backend = DocumentBackend(MemoryDriver(), mode="lab", env="dev", environment=environment)
+    await backend.open()
+    watched = WatchedBackend(backend)
+    async with routed_plane([given("main", watched)], backend.routes, environment=environment) as plane:
+        acme = plane.tenant("t_acme")
+        await acme.routes.set("tables", "main")
+        await acme.tables.put("items", "k", 1)
+        assert (await acme.routes.show("tables")).health.status == "unknown"
+        await plane.upkeep.probe()
+        assert (await acme.routes.show("tables")).health.status == "healthy"
+        watched.before = failing(BackendDown("nothing answers"), among="probe")
+        await plane.upkeep.probe()
+        health = (await acme.routes.show("tables")).health
+        assert (health.status, health.problem) == ("unhealthy", "backend_down")
+        assert health.checked_at == environment.clock.now()
+    await backend.close()

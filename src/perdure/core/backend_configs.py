@@ -77,7 +77,9 @@ def _check_value(spec: BackendSpec, known: ConfigField, value: ConfigValue) -> N
     if not isinstance(value, str):
         return
     if known.type == "secret" and _REFERENCE.fullmatch(value) is None:
-        raise Invalid(f"{what} takes a reference, as in secret://env/NAME; a secret itself is never kept in a route")
+        raise Invalid(
+            f"{what} takes a reference, secret://env/NAME or secret://file/PATH; a secret itself is never kept in a route"
+        )
     if known.type == "text" and _LITERAL_SECRET.search(value) is not None:
         raise Invalid(f"{what} seems to hold a secret; keep it outside and give a reference: secret://env/NAME")
     _check_line(what, value)

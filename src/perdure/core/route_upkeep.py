@@ -29,6 +29,8 @@ STUCK_S: Final = 30.0  # while nothing can be relayed and no route changes, it i
 RELAY_S: Final = 5.0  # one event; a stream that takes longer is tried again later, and the others need not wait for it
 SWEEP_S: Final = 60.0  # between two sweeps of what has expired; a few small reads each
 SWEEP_MAX: Final = 200  # logs and rows removed from one backend at a time: more wait for the next sweep
+PROBE_S: Final = 30.0  # between two probes of the backends in use; one small read each
+PROBE_TIMEOUT_S: Final = 5.0  # a backend that does not answer for so long is down, whatever it says later
 ACTOR: Final = "system:routing"
 
 _log = logging.getLogger(__name__)
@@ -57,6 +59,7 @@ class RouteUpkeep:
             group.create_task(self._repeat(self._look, every_s), name="perdure-routes-refresh")
             group.create_task(self._repeat(self._relay_unless_stuck, every_s), name="perdure-routes-relay")
             group.create_task(self._repeat(self.sweep, SWEEP_S), name="perdure-sweep")
+            group.create_task(self._repeat(self.probe, PROBE_S), name="perdure-probe")
 
     async def stop(self, task: asyncio.Task[None]) -> None:
         """End the task in which ``run`` goes on, at once."""
@@ -87,6 +90,11 @@ class RouteUpkeep:
             except PerdureError as exc:
                 _log.warning("what has expired in %s stays for now (%s)", target.backend, exc.code)
         return removed
+
+    async def probe(self) -> None:
+        """Ask every backend in use for a sign of life; ``routes.show`` and ``routes.coverage`` tell what it said."""
+        for target in self._stores.backends.in_use():
+            await self._stores.backends.probe(target, kind=Kind.ROUTES, timeout_s=PROBE_TIMEOUT_S)
 
     async def _repeat(self, work: Callable[[], Awaitable[object]], every_s: float) -> None:
         while not self._stopping:
