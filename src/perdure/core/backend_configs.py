@@ -78,11 +78,14 @@ def _check_value(spec: BackendSpec, known: ConfigField, value: ConfigValue) -> N
         return
     if known.type == "secret" and _REFERENCE.fullmatch(value) is None:
         raise Invalid(
-            f"{what} takes a reference, secret://env/NAME or secret://file/PATH; a secret itself is never kept in a route"
+            f"{what} takes a reference, secret://env/NAME or secret://file/PATH; "
+            "a secret itself is never kept in a route"
         )
     if known.type == "text" and _LITERAL_SECRET.search(value) is not None:
         raise Invalid(f"{what} seems to hold a secret; keep it outside and give a reference: secret://env/NAME")
     _check_line(what, value)
+    if known.choices and value not in known.choices:
+        raise Invalid(f"{what} is one of: {', '.join(known.choices)}")
 
 
 def _check_line(what: str, value: str) -> None:

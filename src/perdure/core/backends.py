@@ -16,7 +16,15 @@ from perdure.core.backend_configs import check_config, parse_value
 from perdure.domain.ids import Mode
 from perdure.domain.kinds import Kind
 from perdure.domain.route import ConfigValue, Target
-from perdure.errors import BackendDown, Forbidden, LimitExceeded, PerdureError, Unavailable, Unsupported
+from perdure.errors import (
+    BackendDown,
+    Forbidden,
+    LimitExceeded,
+    NotFound,
+    PerdureError,
+    Unavailable,
+    Unsupported,
+)
 from perdure.ports.backend import Backend, BackendRequest, BackendSpec
 from perdure.ports.environment import Clock
 
@@ -31,12 +39,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """What the last probe of a backend found, and when. ``problem`` is the code of its error."""
+    """What the last probe of a backend found, and when. ``problem`` is the code of its error, ``reason`` its message."""
 
     status: HealthStatus
     checked_at: datetime | None = None
     duration_s: float | None = None
     problem: str | None = None
+    reason: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -140,14 +149,17 @@ class Backends:
         """Ask a backend for a sign of life and remember the answer; never raises for a backend that is down."""
         began = self._clock.monotonic()
         problem: str | None = None
+        reason: str | None = None
         try:
             async with self.use(target, kind=kind) as backend:
                 await backend.probe(timeout_s=timeout_s)
         except PerdureError as exc:
-            problem = exc.code
+            problem, reason = exc.code, exc.message
         duration = self._clock.monotonic() - began
         status: HealthStatus = "unhealthy" if problem else "degraded" if duration > PROBE_SLOW_S else "healthy"
-        health = Health(status=status, checked_at=self._clock.now(), duration_s=duration, problem=problem)
+        health = Health(
+            status=status, checked_at=self._clock.now(), duration_s=duration, problem=problem, reason=reason
+        )
         self._health[fingerprint(target)] = health
         return health
 
@@ -205,7 +217,8 @@ class Backends:
             return opening.result()
         except Unsupported as exc:
             raise Unsupported(exc.message, code=f"{kind}.unsupported_backend", **exc.detail) from exc
-        except Unavailable as exc:
+        except (Unavailable, NotFound) as exc:
+            # NotFound: of a secret that is not where its reference says. To whoever asked for a row it is an outage.
             message = f"backend {name} of kind {kind} cannot be reached: {exc.message}"
             raise BackendDown(message, code=f"{kind}.backend_unavailable", backend=name) from exc
 

@@ -79,7 +79,6 @@ class Copying:
         """Copy to ``target`` and switch, or go on with a copy there that was interrupted. See ``routes.copy``."""
         _check_times(rollback_s, settle_s)
         self._stores.backends.check(target, kind=key.kind)
-        hold = Hold(self._stores, await self._begun(key, target, rationale=rationale))
         tally = Tally()
 
         def report(phase: str) -> CopyReport:
@@ -100,8 +99,10 @@ class Copying:
 
         async with AsyncExitStack() as stack:
             backends = self._stores.backends
-            source = await stack.enter_async_context(backends.use(hold.route.target, kind=key.kind))
+            # First: nothing is begun towards a place that cannot be reached.
             other = await stack.enter_async_context(backends.use(target, kind=key.kind))
+            hold = Hold(self._stores, await self._begun(key, target, rationale=rationale))
+            source = await stack.enter_async_context(backends.use(hold.route.target, kind=key.kind))
             mover = Mover(self._stores, hold, source, other, tally=tally)
             try:
                 if hold.phase is CopyPhase.BACKFILL:
@@ -165,7 +166,8 @@ class Copying:
                 # Who had it before may be alive, and must not write any more what somebody has taken over.
                 return await self._registry.commit(resume_copy(route, by=self._registry.by()))
             raise IllegalTransition(
-                f"a copy to {route.copy.other.backend} is under way; go on with that, or abandon it"
+                f"a copy to {route.copy.other.backend} with a config of its own is under way; go on with exactly that, or "
+                "abandon it (perdure routes copy --abandon)"
             )
         if route.target == target:
             raise Invalid(f"the route leads there already: {target.backend} with this config")

@@ -65,8 +65,8 @@ class Memory:
         ``NoRoute``, ``Unavailable``; after ``OutcomeUnknown`` the same call again is safe if the messages have ids.
         """
         container = self._container(session, user)
-        if not messages:
-            raise Invalid("an append has at least one message")
+        if not messages or not all(isinstance(message, Message) for message in messages):
+            raise Invalid('an append has at least one message, each a Message: Message(role="user", content="hi")')
         refuse_above("append_entries_max", APPEND_ENTRIES_MAX, len(messages))
         environment = self._stores.environment
         now = environment.clock.now()

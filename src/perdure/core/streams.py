@@ -83,8 +83,8 @@ class Streams:
         ``NoRoute``, ``Unavailable``; after ``OutcomeUnknown`` the same call again is safe if the events have ids.
         """
         container = stream_container(self._scope.space, stream)
-        if not events:
-            raise Invalid("an append has at least one event")
+        if not events or not all(isinstance(event, StreamEvent) for event in events):
+            raise Invalid('an append has at least one event, each a StreamEvent: append("s", StreamEvent(type="A"))')
         refuse_above("append_entries_max", APPEND_ENTRIES_MAX, len(events))
         prepared = [self._prepare(event, strict=strict) for event in events]
         kept = [self._keeps(container, event) for event, _ in prepared]

@@ -134,7 +134,8 @@ def edit_route(old: Route, target: Target, settings: RouteSettings, *, by: By) -
     """Other settings, or another config of the same backend. Raises ``Invalid`` for another backend."""
     if target.backend != old.backend:
         raise Invalid(
-            f"this route leads to {old.backend}; another backend is a switch, with its reason: perdure routes switch",
+            f"this route leads to {old.backend}; another backend is a switch, or a copy that moves what is kept: "
+            "perdure routes switch, or copy",
             backend=old.backend,
         )
     _check_place(old.key, default=old.default if settings.default is None else settings.default)

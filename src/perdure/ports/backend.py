@@ -53,12 +53,15 @@ class Backend(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigField:
-    """A field of a backend's configuration. ``secret`` takes references only (``secret://env/NAME``)."""
+    """A field of a backend's configuration. ``secret`` takes references only (``secret://env/NAME``).
+
+    With ``choices`` it is one of these."""
 
     name: str
     type: FieldType = "text"
     required: bool = False
     about: str = ""
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

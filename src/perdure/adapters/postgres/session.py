@@ -14,7 +14,7 @@ from typing import Any, LiteralString, TypeAlias
 from uuid import UUID
 
 import psycopg
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
@@ -91,6 +91,9 @@ class Session:
                 with translated(writing=writing):
                     yield connection
             finally:
+                if not _is_at_rest(connection):
+                    # The pool would bring it to rest, and lose it for good if the caller is cancelled again meanwhile.
+                    await connection.close()
                 await self._pool.putconn(connection)
 
     async def call(self, statement: LiteralString, parameters: Mapping[str, Any]) -> Any:
@@ -177,6 +180,12 @@ def _cancellable() -> Iterator[None]:
         raise
     if task is not None and task.cancelling() > before:
         raise asyncio.CancelledError
+
+
+def _is_at_rest(connection: Connection) -> bool:
+    """Whether a connection can serve somebody else as it is."""
+    pgconn = connection.pgconn
+    return pgconn.transaction_status == TransactionStatus.IDLE and pgconn.pipeline_status == PipelineStatus.OFF
 
 
 def _is_alive(connection: Connection) -> bool:

@@ -197,7 +197,7 @@ def _health_text(health: Health, *, probed: bool) -> str:
     if health.checked_at is None:
         return f"{health.status} (ask with --probe)"
     took = "" if health.duration_s is None else f", took {output.duration_text(health.duration_s * 1_000)}"
-    problem = "" if health.problem is None else f", {health.problem}"
+    problem = "" if health.problem is None else f", {health.problem}: {health.reason}"
     when = "just now" if probed else f"at {output.plain(health.checked_at)}"
     return f"{health.status} ({when}{took}{problem})"
 

@@ -69,7 +69,11 @@ def copy(
                 return await routes.copy_back(kind, **how, **of)
             return await routes.copy(kind, target, config=routes.parse_config(target, texts), **how, **of)
 
-    report = administer(copied, **where)
+    try:
+        report = administer(copied, **where)
+    except KeyboardInterrupt:
+        typer.echo("interrupted: see `perdure routes show`; the same command goes on, --abandon gives it up", err=True)
+        raise
     if as_json:
         output.print_json(report)
         return

@@ -49,9 +49,7 @@ def set_route(  # the name `set` is a builtin's
     kind: Annotated[str | None, typer.Argument(help="streams, tables or memory.", metavar="KIND")] = None,
     tenant: Annotated[str | None, typer.Argument(help="The tenant's slug, or t_system.", metavar="t_NAME")] = None,
     *,
-    backend: Annotated[
-        str | None, typer.Option("--backend", help="Such as postgres.", metavar="NAME")
-    ] = None,
+    backend: Annotated[str | None, typer.Option("--backend", help="Such as postgres.", metavar="NAME")] = None,
     config: Config = None,
     tier: TierName = None,
     cost_notes: CostNotes = None,

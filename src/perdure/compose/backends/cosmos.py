@@ -21,7 +21,11 @@ def spec(lent: Lent) -> BackendSpec:
             ConfigField(name="database", required=True, about="the database"),
             ConfigField(name="container", about="perdure if left out; partition key /p"),
             ConfigField(name="create_container", type="flag", about="make database and container if they are missing"),
-            ConfigField(name="consistency", about="session (default) or strong; see the page of this backend"),
+            ConfigField(
+                name="consistency",
+                about="session (default) or strong; see the page of this backend",
+                choices=("session", "strong"),
+            ),
         ),
         open=_start,
         cost_notes="request units: about 1 a KB read, 5 to 10 a KB written; at most 20 GB a stream",

@@ -18,7 +18,9 @@ def spec(lent: Lent) -> BackendSpec:
         lab_only=True,
         config=(
             ConfigField(name="directory", required=True, about="where; relative to the plane's data_dir"),
-            ConfigField(name="fsync", about="always (default), interval or never"),
+            ConfigField(
+                name="fsync", about="always (default), interval or never", choices=("always", "interval", "never")
+            ),
         ),
         open=_start,
         cost_notes="free; one machine, one process",
