@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """What the last probe of a backend found, and when. ``problem`` is the code of its error, ``reason`` its message."""
+    """What the last probe of a backend found, and when; ``problem`` is the code of its error, ``reason`` its text."""
 
     status: HealthStatus
     checked_at: datetime | None = None

@@ -166,8 +166,8 @@ class Copying:
                 # Who had it before may be alive, and must not write any more what somebody has taken over.
                 return await self._registry.commit(resume_copy(route, by=self._registry.by()))
             raise IllegalTransition(
-                f"a copy to {route.copy.other.backend} with a config of its own is under way; go on with exactly that, or "
-                "abandon it (perdure routes copy --abandon)"
+                f"a copy to {route.copy.other.backend} with a config of its own is under way; go on with exactly that, "
+                "or abandon it (perdure routes copy --abandon)"
             )
         if route.target == target:
             raise Invalid(f"the route leads there already: {target.backend} with this config")

@@ -55,7 +55,8 @@ class Backend(Protocol):
 class ConfigField:
     """A field of a backend's configuration. ``secret`` takes references only (``secret://env/NAME``).
 
-    With ``choices`` it is one of these."""
+    With ``choices`` it is one of these.
+    """
 
     name: str
     type: FieldType = "text"
