@@ -46,14 +46,14 @@ READ_ERRORS = {
     Code.UNIMPLEMENTED: PersistenceError,
     Code.UNKNOWN: PersistenceError,
 }
-LOST = {
+LOST = (
     Code.CANCELLED,
     Code.DATA_LOSS,
     Code.DEADLINE_EXCEEDED,
     Code.INTERNAL,
     Code.UNAVAILABLE,
     Code.UNKNOWN,
-}
+)
 COMMIT_ERRORS: dict[Any, type[PerdureError]] = {
     **READ_ERRORS,
     **dict.fromkeys(LOST, OutcomeUnknown),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 
 import psycopg
@@ -165,20 +164,3 @@ async def test_a_cancellation_that_the_driver_keeps_to_itself_is_not_lost(answer
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-
-
-@engines(*DIRECT)
-async def test_who_is_cancelled_twice_leaves_the_pool_as_it_was(database: Database) -> None:
-    """The second time comes while the connection is still being brought to rest."""
-    await live_in(database, "t_acme")
-    chance = random.Random(5)  # noqa: S311 - the same turns each time
-    async with stores(database, connections_max=3) as backend:
-        for _ in range(100):
-            tasks = [asyncio.ensure_future(chance.choice(list(ACTIONS.values()))(backend)) for _ in range(6)]
-            for turns in (chance.randint(0, 25), chance.randint(0, 6)):
-                for _ in range(turns):
-                    await asyncio.sleep(0)
-                for task in chance.sample(tasks, 4):
-                    task.cancel()
-            async with asyncio.timeout(20):
-                await asyncio.gather(*tasks, return_exceptions=True)
