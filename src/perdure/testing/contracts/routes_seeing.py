@@ -228,7 +228,7 @@ class RouteSeeingContract(RoutesOpening):
             )
             await acme.tables.put("t", "a", 1)
             missing = await acme.routes.set("memory", "main", config={"key": "secret://env/EMPTY"})
-            with pytest.raises(NotFound) as caught:
+            with pytest.raises(BackendDown) as caught:
                 await acme.memory.append("s", Message(role="user", content="x"), user="ann")
             shown = await acme.routes.show("tables", probe=True)
             await plane.upkeep.once()
