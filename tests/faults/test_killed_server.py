@@ -121,7 +121,7 @@ def assert_whole(database: Database, acknowledged: set[str], *, events: int, eff
     assert database.query(numbers) == [(1, events, events)]
     assert database.query("SELECT count(*) FROM perdure.outbox_events") == [(effects,)]
     assert database.query("SELECT total_steps, total_effects FROM perdure.runs") == [(len(keys), effects)]
-    assert database.query("SELECT last_number FROM perdure.tenant_sequences") == [(events,)]
+    assert database.query("SELECT last_number FROM perdure.tenant_sequences WHERE last_number > 0") == [(events,)]
 
 
 async def test_no_acknowledged_change_is_lost_or_doubled(durable: Database) -> None:

@@ -19,6 +19,12 @@ from tests.support.databases import DIRECT, Database, engines
 BOTH = pytest.mark.parametrize("lost", ["reply", "request"])
 
 
+@pytest.fixture(autouse=True)
+def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A plane looks for changes of routes now and then: the answer to be lost is not that one.
+    monkeypatch.setattr("perdure.core.route_upkeep.REFRESH_S", 3_600.0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wire:
     """A tenant behind a network that fails when told to."""

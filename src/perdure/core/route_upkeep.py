@@ -52,8 +52,9 @@ class RouteUpkeep:
         self._stuck: tuple[int, float] | None = None
         stores.routing.on_change(self._close_unused)
 
-    async def run(self, *, every_s: float = REFRESH_S) -> None:
-        """Go on until stopped. What fails is reported and tried again the next time."""
+    async def run(self, *, every_s: float | None = None) -> None:
+        """Go on until stopped, every ``REFRESH_S`` seconds. What fails is reported and tried again the next time."""
+        every_s = REFRESH_S if every_s is None else every_s
         async with asyncio.TaskGroup() as group:
             # Apart, so that streams that are slow or away keep nobody from seeing changes of routes.
             group.create_task(self._repeat(self._look, every_s), name="perdure-routes-refresh")
@@ -96,7 +97,9 @@ class RouteUpkeep:
         for target in self._stores.backends.in_use():
             await self._stores.backends.probe(target, kind=Kind.ROUTES, timeout_s=PROBE_TIMEOUT_S)
 
-    async def _repeat(self, work: Callable[[], Awaitable[object]], every_s: float) -> None:
+    async def _repeat(self, work: Callable[[], Awaitable[object]], every_s: float, *, at_once: bool = True) -> None:
+        if not at_once:  # the routes were read a moment ago, and nothing was used yet
+            await self._sleep(every_s)
         while not self._stopping:
             try:
                 await work()
