@@ -20,7 +20,7 @@ from tests.support.route_worlds import WHY, Life, RouteWorld
 
 ACME: Final = "t_acme"
 KINDS: Final = ("streams", "tables", "memory")
-STRIDE: Final = 23  # every so many operations in the short form; no multiple of what repeats
+STRIDE: Final = 7  # every so many operations in the short form; no multiple of what repeats
 
 Operate = Callable[[RoutedTenant], Awaitable[object]]
 

@@ -97,9 +97,9 @@ class RouteUpkeep:
         for target in self._stores.backends.in_use():
             await self._stores.backends.probe(target, kind=Kind.ROUTES, timeout_s=PROBE_TIMEOUT_S)
 
-    async def _repeat(self, work: Callable[[], Awaitable[object]], every_s: float, *, at_once: bool = True) -> None:
-        if not at_once:  # the routes were read a moment ago, and nothing was used yet
-            await self._sleep(every_s)
+    async def _repeat(self, work: Callable[[], Awaitable[object]], every_s: float) -> None:
+        # Not at once: the routes were read a moment ago, nothing was used yet, and many a plane is open for one call.
+        await self._sleep(every_s)
         while not self._stopping:
             try:
                 await work()
