@@ -93,14 +93,20 @@ function hold(items) {
   items._index = index;
 }
 
-// What a query of one partition, and of a range of ids in it, can find; the stock query then looks at nothing else.
-function narrow(items, { query, parameters = [] }) {
+// What a query of one partition, and of a range of ids in it, can find; the stock query then looks at nothing else. Of a
+// first page in the order of ids that is one item more than the page, so that it knows that there is another.
+function narrow(items, { query, parameters = [] }, { maxItemCount, continuation } = {}) {
   const given = (name) => (parameters.find((one) => one.name === name) || {}).value;
   if (!/ c\.p = @p( |$)/.test(query) || / OR /.test(query)) return items._data;
   const found = items._data.partitions.get(given("@p")) || new Map();
   if (!query.includes("c.id >= @start AND c.id < @end")) return found;
   const [start, end] = [given("@start"), given("@end")];
-  return new Map([...found].filter(([, item]) => item.read().id >= start && item.read().id < end));
+  const within = [...found].filter(([, item]) => item.read().id >= start && item.read().id < end);
+  const order = query.match(/ ORDER BY c\.id (ASC|DESC)$/);
+  if (!order || !(maxItemCount > 0) || continuation) return new Map(within);
+  const sign = order[1] === "ASC" ? 1 : -1;
+  within.sort(([, one], [, other]) => (one.read().id < other.read().id ? -sign : sign));
+  return new Map(within.slice(0, maxItemCount + 1));
 }
 
 function lookAtFew() {
@@ -108,7 +114,7 @@ function lookAtFew() {
   Items.prototype.query = function repaired(params, options) {
     hold(this);
     const all = this._data;
-    this._data = narrow(this, params);
+    this._data = narrow(this, params, options);
     try {
       return stock.call(this, params, options);
     } finally {
