@@ -35,6 +35,7 @@ check: setup ## Everything that needs no engine: format, lint, types, layers, ge
 	@$(BIN)/interrogate --quiet src
 	@$(BIN)/python tools/generate_sync.py --check
 	@$(BIN)/python tools/generate_docs.py --check
+	@$(BIN)/python tools/generate_bundle.py --check
 	@$(PYTEST) -q -m fast tests/architecture tests/domain tests/core tests/sync tests/testing tests/typing
 
 contracts: setup ## Every contract on every backend, ending with the kind x backend table
@@ -52,6 +53,7 @@ generate: setup ## Write again what is generated: perdure.sync, schema.sql, the 
 	@$(BIN)/python tools/generate_sync.py
 	@$(BIN)/python tools/generate_schema.py
 	@$(BIN)/python tools/generate_docs.py
+	@$(BIN)/python tools/generate_bundle.py
 
 format: setup ## Let ruff rewrite what it can
 	@$(BIN)/ruff format .
