@@ -88,7 +88,7 @@ async def live_in(database: Database, *slugs: str, same_ids: bool = False) -> di
 
 
 async def keep_something(backend: PostgresBackend, slug: str) -> None:
-    """A stream, a session, a row with its audit record, and a route; under the same names for every tenant."""
+    """A stream, a session, a row with its audit record, an object, a route; under the same names for each tenant."""
     space = make_space(tenant=slug, mode="lab", env="dev", project="default")
     for log in (stream_container(space, "news"), session_container(space, user="ada", session="s1")):
         entries = [NewEntry(entry_id=f"e{number}", fingerprint="f", body=b"1") for number in range(3)]
@@ -109,6 +109,7 @@ async def keep_something(backend: PostgresBackend, slug: str) -> None:
         outcome="committed",
     )
     await backend.rows.write(rows, [PutRow(key="a", value=b"1")], audit=record, timeout_s=30)
+    await backend.objects.put(space, b"the same of every tenant", timeout_s=30)
     await backend.routes.commit(change_to(new_route(slug, route_id=UUID(int=8))), timeout_s=30)
 
 

@@ -6,6 +6,7 @@ import asyncio
 from typing import Final
 
 from perdure.adapters.postgres.logs import PostgresLogs
+from perdure.adapters.postgres.objects import PostgresObjects
 from perdure.adapters.postgres.routes import PostgresRoutes
 from perdure.adapters.postgres.rows import PostgresRows
 from perdure.adapters.postgres.session import Session
@@ -15,6 +16,7 @@ from perdure.domain.versioned import KEY_BYTES_MAX, ROW_WRITES_MAX
 from perdure.ports.capabilities import Capabilities
 from perdure.ports.environment import Environment
 from perdure.ports.logs import LogStore
+from perdure.ports.objects import ObjectStore
 from perdure.ports.patience import Sleep
 from perdure.ports.routes import RouteStore
 from perdure.ports.rows import RowStore
@@ -37,7 +39,7 @@ CAPABILITIES: Final = Capabilities(
 
 
 class PostgresBackend:
-    """Streams, sessions, tables, boards and routes of one (mode, env) in the database of the ledger, or in another.
+    """Routed stores of one (mode, env) in the database of the ledger, or in another.
 
     ``session`` is an open one of the app role; with ``owns_session`` it is closed with the backend.
     """
@@ -57,6 +59,7 @@ class PostgresBackend:
         self._logs = PostgresLogs(session, mode=mode, env=env, environment=environment, sleep=sleep)
         self._rows = PostgresRows(session, mode=mode, env=env, environment=environment, sleep=sleep)
         self._routes = PostgresRoutes(session, mode=mode, env=env, environment=environment, sleep=sleep)
+        self._objects = PostgresObjects(session, mode=mode, env=env, environment=environment, sleep=sleep)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -77,6 +80,16 @@ class PostgresBackend:
     def routes(self) -> RouteStore:
         """Where routes are kept, if this backend holds the registry."""
         return self._routes
+
+    @property
+    def objects(self) -> ObjectStore:
+        """Where objects are kept."""
+        return self._objects
+
+    @property
+    def turns(self) -> None:
+        """Nowhere else: turns are kept in logs and rows."""
+        return
 
     async def probe(self, *, timeout_s: float) -> None:
         """Read the registry's version: through pool, role, schema and row-level security."""

@@ -86,7 +86,7 @@ CREATE DOMAIN perdure.step_type AS character varying(50)
 ALTER DOMAIN perdure.step_type OWNER TO perdure_owner;
 
 CREATE DOMAIN perdure.store_kind AS character varying(20)
-	CONSTRAINT ck_store_kind CHECK (((VALUE)::text = ANY (ARRAY[('streams'::character varying)::text, ('tables'::character varying)::text, ('memory'::character varying)::text])));
+	CONSTRAINT ck_store_kind CHECK (((VALUE)::text = ANY (ARRAY[('streams'::character varying)::text, ('tables'::character varying)::text, ('memory'::character varying)::text, ('turns'::character varying)::text])));
 
 ALTER DOMAIN perdure.store_kind OWNER TO perdure_owner;
 
@@ -94,6 +94,21 @@ CREATE DOMAIN perdure.tool_call_status AS character varying(20)
 	CONSTRAINT ck_tool_call_status CHECK (((VALUE)::text = ANY (ARRAY[('PENDING'::character varying)::text, ('COMPLETED'::character varying)::text, ('FAILED'::character varying)::text])));
 
 ALTER DOMAIN perdure.tool_call_status OWNER TO perdure_owner;
+
+CREATE FUNCTION perdure.add_object_chunks(p_tenant uuid, p_space uuid, p_digest bytea, p_first integer, p_chunks bytea[], p_patience_ms integer) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    v_context text := perdure.enter_store(p_tenant, p_patience_ms);
+BEGIN
+    PERFORM perdure.keep_object_chunks(p_tenant, p_space, p_digest, p_first, p_chunks);
+    v_context := perdure.leave_tenant(v_context);
+END
+$$;
+
+ALTER FUNCTION perdure.add_object_chunks(p_tenant uuid, p_space uuid, p_digest bytea, p_first integer, p_chunks bytea[], p_patience_ms integer) OWNER TO perdure_owner;
 
 CREATE FUNCTION perdure.admit(p_tenant uuid, p_slug text, p_user uuid) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -671,6 +686,31 @@ CREATE FUNCTION perdure.current_user_id() RETURNS uuid
     AS $$SELECT nullif(current_setting('app.current_user_id', true), '')::uuid$$;
 
 ALTER FUNCTION perdure.current_user_id() OWNER TO perdure_owner;
+
+CREATE FUNCTION perdure.delete_object(p_tenant uuid, p_space uuid, p_digest bytea, p_before timestamp with time zone, p_patience_ms integer) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    v_context text := perdure.enter_store(p_tenant, p_patience_ms);
+    v_removed boolean;
+BEGIN
+    PERFORM FROM perdure.objects
+        WHERE tenant_id = p_tenant AND space_id = p_space AND digest = p_digest
+            AND (p_before IS NULL OR created_at < p_before)
+        FOR UPDATE;
+    v_removed := FOUND;
+    IF v_removed THEN
+        DELETE FROM perdure.object_chunks WHERE tenant_id = p_tenant AND space_id = p_space AND digest = p_digest;
+        DELETE FROM perdure.objects WHERE tenant_id = p_tenant AND space_id = p_space AND digest = p_digest;
+    END IF;
+    v_context := perdure.leave_tenant(v_context);
+    RETURN v_removed;
+END
+$$;
+
+ALTER FUNCTION perdure.delete_object(p_tenant uuid, p_space uuid, p_digest bytea, p_before timestamp with time zone, p_patience_ms integer) OWNER TO perdure_owner;
 
 CREATE FUNCTION perdure.discard_epoch(p_log perdure.logs) RETURNS bigint
     LANGUAGE plpgsql
@@ -1490,6 +1530,25 @@ $$;
 
 ALTER FUNCTION perdure.keep_audit(p_tenant uuid, p_container uuid, p_audit text) OWNER TO perdure_owner;
 
+CREATE FUNCTION perdure.keep_object_chunks(p_tenant uuid, p_space uuid, p_digest bytea, p_first integer, p_chunks bytea[]) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    v_place integer;
+BEGIN
+    -- One look-up a chunk: without statistics a join would rather read all chunks of the tenant.
+    FOR v_place IN SELECT generate_subscripts(p_chunks, 1) LOOP
+        DELETE FROM perdure.object_chunks
+            WHERE tenant_id = p_tenant AND space_id = p_space AND digest = p_digest
+                AND chunk_no = p_first + v_place - 1 AND data <> p_chunks[v_place];
+        INSERT INTO perdure.object_chunks (tenant_id, space_id, digest, chunk_no, data)
+        VALUES (p_tenant, p_space, p_digest, p_first + v_place - 1, p_chunks[v_place]) ON CONFLICT DO NOTHING;
+    END LOOP;
+END
+$$;
+
+ALTER FUNCTION perdure.keep_object_chunks(p_tenant uuid, p_space uuid, p_digest bytea, p_first integer, p_chunks bytea[]) OWNER TO perdure_owner;
+
 CREATE FUNCTION perdure.leave_tenant(p_context text) RETURNS text
     LANGUAGE plpgsql
     AS $$
@@ -1551,6 +1610,34 @@ END
 $$;
 
 ALTER FUNCTION perdure.prune_outbox(p_request jsonb) OWNER TO perdure_owner;
+
+CREATE FUNCTION perdure.put_object(p_tenant uuid, p_slug text, p_space uuid, p_name text, p_digest bytea, p_size_bytes bigint, p_media_type text, p_chunks bytea[], p_patience_ms integer) RETURNS timestamp with time zone
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    v_context text := perdure.enter_store(p_tenant, p_patience_ms);
+    v_created_at timestamptz;
+BEGIN
+    PERFORM FROM perdure.object_spaces WHERE tenant_id = p_tenant AND space_id = p_space;
+    IF NOT FOUND THEN
+        PERFORM perdure.require_tenant(p_tenant, p_slug);
+        INSERT INTO perdure.object_spaces (tenant_id, space_id, space) VALUES (p_tenant, p_space, p_name)
+            ON CONFLICT DO NOTHING;
+    END IF;
+    INSERT INTO perdure.objects AS kept (tenant_id, space_id, digest, size_bytes, media_type, created_at)
+    VALUES (p_tenant, p_space, p_digest, p_size_bytes, p_media_type, perdure.instant())
+    ON CONFLICT (tenant_id, space_id, digest) DO UPDATE SET size_bytes = excluded.size_bytes,
+        media_type = excluded.media_type, created_at = perdure.instant()
+    RETURNING created_at INTO v_created_at;
+    PERFORM perdure.keep_object_chunks(p_tenant, p_space, p_digest, 0, p_chunks);
+    v_context := perdure.leave_tenant(v_context);
+    RETURN v_created_at;
+END
+$$;
+
+ALTER FUNCTION perdure.put_object(p_tenant uuid, p_slug text, p_space uuid, p_name text, p_digest bytea, p_size_bytes bigint, p_media_type text, p_chunks bytea[], p_patience_ms integer) OWNER TO perdure_owner;
 
 CREATE FUNCTION perdure.refuse_content_change() RETURNS trigger
     LANGUAGE plpgsql
@@ -2382,6 +2469,44 @@ ALTER TABLE ONLY perdure.log_remains FORCE ROW LEVEL SECURITY;
 
 ALTER TABLE perdure.log_remains OWNER TO perdure_owner;
 
+CREATE TABLE perdure.object_chunks (
+    tenant_id uuid NOT NULL,
+    space_id uuid NOT NULL,
+    digest bytea NOT NULL,
+    chunk_no integer NOT NULL,
+    data bytea NOT NULL
+);
+
+ALTER TABLE ONLY perdure.object_chunks FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE perdure.object_chunks OWNER TO perdure_owner;
+
+CREATE TABLE perdure.object_spaces (
+    tenant_id uuid NOT NULL,
+    space_id uuid NOT NULL,
+    space text NOT NULL COLLATE pg_catalog."C",
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE ONLY perdure.object_spaces FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE perdure.object_spaces OWNER TO perdure_owner;
+
+CREATE TABLE perdure.objects (
+    tenant_id uuid NOT NULL,
+    space_id uuid NOT NULL,
+    digest bytea NOT NULL,
+    size_bytes bigint NOT NULL,
+    media_type text NOT NULL COLLATE pg_catalog."C",
+    created_at timestamp with time zone NOT NULL,
+    CONSTRAINT ck_objects_digest CHECK ((octet_length(digest) = 32)),
+    CONSTRAINT ck_objects_size CHECK ((size_bytes >= 0))
+);
+
+ALTER TABLE ONLY perdure.objects FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE perdure.objects OWNER TO perdure_owner;
+
 CREATE TABLE perdure.orchestration_events (
     tenant_id uuid NOT NULL,
     id uuid NOT NULL,
@@ -2797,6 +2922,15 @@ ALTER TABLE ONLY perdure.log_remains
 ALTER TABLE ONLY perdure.logs
     ADD CONSTRAINT pk_logs PRIMARY KEY (tenant_id, log_id);
 
+ALTER TABLE ONLY perdure.object_chunks
+    ADD CONSTRAINT pk_object_chunks PRIMARY KEY (tenant_id, space_id, digest, chunk_no);
+
+ALTER TABLE ONLY perdure.object_spaces
+    ADD CONSTRAINT pk_object_spaces PRIMARY KEY (tenant_id, space_id);
+
+ALTER TABLE ONLY perdure.objects
+    ADD CONSTRAINT pk_objects PRIMARY KEY (tenant_id, space_id, digest);
+
 ALTER TABLE ONLY perdure.orchestration_events
     ADD CONSTRAINT pk_orchestration_events PRIMARY KEY (tenant_id, id);
 
@@ -2964,6 +3098,8 @@ CREATE INDEX idx_versioned_rows_end ON perdure.versioned_rows USING btree (tenan
 
 CREATE TRIGGER append_only BEFORE UPDATE ON perdure.log_entries FOR EACH STATEMENT EXECUTE FUNCTION perdure.refuse_record_change();
 
+CREATE TRIGGER append_only BEFORE UPDATE OR TRUNCATE ON perdure.object_chunks FOR EACH STATEMENT EXECUTE FUNCTION perdure.refuse_record_change();
+
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON perdure.orchestration_events FOR EACH STATEMENT EXECUTE FUNCTION perdure.refuse_event_change();
 
 CREATE TRIGGER append_only BEFORE UPDATE OR TRUNCATE ON perdure.route_events FOR EACH STATEMENT EXECUTE FUNCTION perdure.refuse_record_change();
@@ -3023,6 +3159,15 @@ ALTER TABLE ONLY perdure.entity_references
 ALTER TABLE ONLY perdure.logs
     ADD CONSTRAINT fk_logs_tenants FOREIGN KEY (tenant_id) REFERENCES perdure.tenants(tenant_id);
 
+ALTER TABLE ONLY perdure.object_chunks
+    ADD CONSTRAINT fk_object_chunks_objects FOREIGN KEY (tenant_id, space_id, digest) REFERENCES perdure.objects(tenant_id, space_id, digest);
+
+ALTER TABLE ONLY perdure.object_spaces
+    ADD CONSTRAINT fk_object_spaces_tenants FOREIGN KEY (tenant_id) REFERENCES perdure.tenants(tenant_id);
+
+ALTER TABLE ONLY perdure.objects
+    ADD CONSTRAINT fk_objects_spaces FOREIGN KEY (tenant_id, space_id) REFERENCES perdure.object_spaces(tenant_id, space_id);
+
 ALTER TABLE ONLY perdure.routes
     ADD CONSTRAINT fk_routes_tenants FOREIGN KEY (tenant_id) REFERENCES perdure.tenants(tenant_id);
 
@@ -3065,6 +3210,12 @@ ALTER TABLE perdure.log_entries ENABLE ROW LEVEL SECURITY;
 ALTER TABLE perdure.log_remains ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE perdure.logs ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE perdure.object_chunks ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE perdure.object_spaces ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE perdure.objects ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE perdure.orchestration_events ENABLE ROW LEVEL SECURITY;
 
@@ -3118,6 +3269,12 @@ CREATE POLICY tenant_delete ON perdure.log_remains FOR DELETE USING ((tenant_id 
 
 CREATE POLICY tenant_delete ON perdure.logs FOR DELETE USING ((tenant_id = perdure.current_tenant_id()));
 
+CREATE POLICY tenant_delete ON perdure.object_chunks FOR DELETE USING ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_delete ON perdure.object_spaces FOR DELETE USING ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_delete ON perdure.objects FOR DELETE USING ((tenant_id = perdure.current_tenant_id()));
+
 CREATE POLICY tenant_delete ON perdure.orchestration_events FOR DELETE USING ((tenant_id = perdure.current_tenant_id()));
 
 CREATE POLICY tenant_delete ON perdure.outbox_events FOR DELETE USING ((tenant_id = perdure.current_tenant_id()));
@@ -3162,6 +3319,12 @@ CREATE POLICY tenant_insert ON perdure.log_remains FOR INSERT WITH CHECK ((tenan
 
 CREATE POLICY tenant_insert ON perdure.logs FOR INSERT WITH CHECK ((tenant_id = perdure.current_tenant_id()));
 
+CREATE POLICY tenant_insert ON perdure.object_chunks FOR INSERT WITH CHECK ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_insert ON perdure.object_spaces FOR INSERT WITH CHECK ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_insert ON perdure.objects FOR INSERT WITH CHECK ((tenant_id = perdure.current_tenant_id()));
+
 CREATE POLICY tenant_insert ON perdure.orchestration_events FOR INSERT WITH CHECK ((tenant_id = perdure.current_tenant_id()));
 
 CREATE POLICY tenant_insert ON perdure.outbox_events FOR INSERT WITH CHECK ((tenant_id = perdure.current_tenant_id()));
@@ -3205,6 +3368,12 @@ CREATE POLICY tenant_select ON perdure.log_entries FOR SELECT USING ((tenant_id 
 CREATE POLICY tenant_select ON perdure.log_remains FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
 
 CREATE POLICY tenant_select ON perdure.logs FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_select ON perdure.object_chunks FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_select ON perdure.object_spaces FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_select ON perdure.objects FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
 
 CREATE POLICY tenant_select ON perdure.orchestration_events FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
 
@@ -3252,6 +3421,12 @@ CREATE POLICY tenant_update ON perdure.log_remains FOR UPDATE USING ((tenant_id 
 
 CREATE POLICY tenant_update ON perdure.logs FOR UPDATE USING ((tenant_id = perdure.current_tenant_id())) WITH CHECK ((tenant_id = perdure.current_tenant_id()));
 
+CREATE POLICY tenant_update ON perdure.object_chunks FOR UPDATE USING ((tenant_id = perdure.current_tenant_id())) WITH CHECK ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_update ON perdure.object_spaces FOR UPDATE USING ((tenant_id = perdure.current_tenant_id())) WITH CHECK ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_update ON perdure.objects FOR UPDATE USING ((tenant_id = perdure.current_tenant_id())) WITH CHECK ((tenant_id = perdure.current_tenant_id()));
+
 CREATE POLICY tenant_update ON perdure.orchestration_events FOR UPDATE USING ((tenant_id = perdure.current_tenant_id())) WITH CHECK ((tenant_id = perdure.current_tenant_id()));
 
 CREATE POLICY tenant_update ON perdure.outbox_events FOR UPDATE USING ((tenant_id = perdure.current_tenant_id())) WITH CHECK ((tenant_id = perdure.current_tenant_id()));
@@ -3295,6 +3470,9 @@ ALTER TABLE perdure.versioned_rows ENABLE ROW LEVEL SECURITY;
 GRANT USAGE ON SCHEMA perdure TO perdure_app;
 GRANT USAGE ON SCHEMA perdure TO perdure_relay;
 GRANT USAGE ON SCHEMA perdure TO perdure_maintenance;
+
+REVOKE ALL ON FUNCTION perdure.add_object_chunks(p_tenant uuid, p_space uuid, p_digest bytea, p_first integer, p_chunks bytea[], p_patience_ms integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION perdure.add_object_chunks(p_tenant uuid, p_space uuid, p_digest bytea, p_first integer, p_chunks bytea[], p_patience_ms integer) TO perdure_app;
 
 REVOKE ALL ON FUNCTION perdure.admit(p_tenant uuid, p_slug text, p_user uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION perdure.admit(p_tenant uuid, p_slug text, p_user uuid) TO perdure_app;
@@ -3349,6 +3527,9 @@ REVOKE ALL ON FUNCTION perdure.current_user_id() FROM PUBLIC;
 GRANT ALL ON FUNCTION perdure.current_user_id() TO perdure_app;
 GRANT ALL ON FUNCTION perdure.current_user_id() TO perdure_relay;
 GRANT ALL ON FUNCTION perdure.current_user_id() TO perdure_maintenance;
+
+REVOKE ALL ON FUNCTION perdure.delete_object(p_tenant uuid, p_space uuid, p_digest bytea, p_before timestamp with time zone, p_patience_ms integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION perdure.delete_object(p_tenant uuid, p_space uuid, p_digest bytea, p_before timestamp with time zone, p_patience_ms integer) TO perdure_app;
 
 REVOKE ALL ON FUNCTION perdure.discard_epoch(p_log perdure.logs) FROM PUBLIC;
 
@@ -3419,6 +3600,8 @@ GRANT ALL ON FUNCTION perdure.instant() TO perdure_maintenance;
 
 REVOKE ALL ON FUNCTION perdure.keep_audit(p_tenant uuid, p_container uuid, p_audit text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION perdure.keep_object_chunks(p_tenant uuid, p_space uuid, p_digest bytea, p_first integer, p_chunks bytea[]) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION perdure.leave_tenant(p_context text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION perdure.log_end(p_touched timestamp with time zone, p_ttl_s bigint, p_expires timestamp with time zone) FROM PUBLIC;
@@ -3428,6 +3611,9 @@ REVOKE ALL ON FUNCTION perdure.number_events(p_tenant uuid, p_slug text, p_count
 REVOKE ALL ON FUNCTION perdure.prune_outbox(p_request jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION perdure.prune_outbox(p_request jsonb) TO perdure_relay;
 GRANT ALL ON FUNCTION perdure.prune_outbox(p_request jsonb) TO perdure_maintenance;
+
+REVOKE ALL ON FUNCTION perdure.put_object(p_tenant uuid, p_slug text, p_space uuid, p_name text, p_digest bytea, p_size_bytes bigint, p_media_type text, p_chunks bytea[], p_patience_ms integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION perdure.put_object(p_tenant uuid, p_slug text, p_space uuid, p_name text, p_digest bytea, p_size_bytes bigint, p_media_type text, p_chunks bytea[], p_patience_ms integer) TO perdure_app;
 
 REVOKE ALL ON FUNCTION perdure.refuse_content_change() FROM PUBLIC;
 
@@ -3498,6 +3684,15 @@ GRANT SELECT ON TABLE perdure.log_entries TO perdure_maintenance;
 
 GRANT SELECT ON TABLE perdure.log_remains TO perdure_app;
 GRANT SELECT ON TABLE perdure.log_remains TO perdure_maintenance;
+
+GRANT SELECT ON TABLE perdure.object_chunks TO perdure_app;
+GRANT SELECT ON TABLE perdure.object_chunks TO perdure_maintenance;
+
+GRANT SELECT ON TABLE perdure.object_spaces TO perdure_app;
+GRANT SELECT ON TABLE perdure.object_spaces TO perdure_maintenance;
+
+GRANT SELECT ON TABLE perdure.objects TO perdure_app;
+GRANT SELECT ON TABLE perdure.objects TO perdure_maintenance;
 
 GRANT SELECT ON TABLE perdure.orchestration_events TO perdure_app;
 GRANT SELECT,DELETE ON TABLE perdure.orchestration_events TO perdure_maintenance;

@@ -1,0 +1,3 @@
+SELECT encode(digest, 'hex') AS digest, size_bytes, media_type, created_at
+FROM perdure.objects
+WHERE tenant_id = %(tenant_id)s AND space_id = %(space_id)s AND digest = %(digest)b
