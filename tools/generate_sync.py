@@ -44,13 +44,17 @@ OPENING = ("perdure.compose.plane", "open_plane")
 TARGET = "perdure.sync"
 HANDWRITTEN = "portal.py"
 
-# Only the asynchronous API has these: a parameter of such a type is left out, and so is a method that returns one.
+# Only the asynchronous API has these: a named parameter of such a type is left out, and so is a method that returns one
+# or cannot do without one.
 ONLY_ASYNC = {
     ("perdure.ports.ledger", "JoinedConnection"): (
         "There is no ``connection=`` here: a transaction to join is an asynchronous one."
     ),
     ("perdure.core.relay", "Relay"): (
         "There is no ``relay`` here: it is a program of its own, `perdure relay`, or a task in an event loop."
+    ),
+    ("collections.abc", "AsyncIterable"): (
+        "There is no ``put_chunks`` here: its chunks come asynchronously. Put a file instead."
     ),
 }
 
@@ -75,7 +79,7 @@ class Generator:
         self.mirrored: list[Origin] = []
         self._spelled = BuiltinsSpelled(frozenset())
         for module, name in ONLY_ASYNC:
-            if name not in source.module(module).defined:
+            if module.startswith("perdure.") and name not in source.module(module).defined:
                 raise CannotTranslate(f"{module} has no {name} any more; correct ONLY_ASYNC")
 
     def files(self) -> dict[str, str]:
@@ -167,8 +171,11 @@ class Generator:
                         returns = self._annotation(module, annotation, written)
                         members[name] = _property(name, returns, f'"""``{name}`` of the asynchronous one."""')
             elif isinstance(statement, Function) and (statement.name[0] != "_" or statement.name in MIRRORED):
+                needed = (statement.returns, *(argument.annotation for argument in statement.args.args))
                 reasons = [
-                    reason for found, reason in ONLY_ASYNC.items() if found in _origins(module, statement.returns)
+                    reason
+                    for found, reason in ONLY_ASYNC.items()
+                    if any(found in _origins(module, annotation) for annotation in needed)
                 ]
                 if reasons:
                     left_out[statement.name] = reasons[0]

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from perdure import __version__
@@ -37,6 +38,12 @@ def _engines() -> Mapping[str, Callable[[], tuple[str, bool]]]:
         "cosmos": lambda: (f"@vercel/cosmosdb-server {_npm('@vercel/cosmosdb-server')} with our repairs", True),
         "firestore": lambda: ("our own fake of the gRPC service", True),
         "firestore_emulator": lambda: ("the vendor's emulator", True),
+        "cxdb": lambda: (f"our own server of the protocol, perdure {__version__}", False),
+        "objects_memory": lambda: (f"perdure {__version__}", False),
+        "objects_local": lambda: (f"perdure {__version__}", False),
+        "objects_pg18": lambda: (_postgres("pg18"), False),
+        "objects_s3": lambda: (f"moto {_python('moto')}", True),
+        "objects_azure": lambda: (f"Azurite {_npm('azurite')}", True),
     }
 
 
@@ -53,6 +60,13 @@ def _postgres(version: Version) -> str:
         return f"PostgreSQL {version.removeprefix('pg')}, not on this machine"
     said = subprocess.run([directory / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
     return f"PostgreSQL {said.split()[2]}"
+
+
+def _python(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "of another installation"
 
 
 def _npm(package: str) -> str:

@@ -14,8 +14,10 @@ from perdure.testing.contracts import (
     RowsContract,
     StreamsContract,
     TablesContract,
+    TurnsContract,
 )
 from tests.contracts.document_stores import StoresOnDocuments
+from tests.contracts.turn_stores import TurnsOnBackend
 from tests.support.cosmos import LARGE_BODIES, CosmosServer
 
 pytestmark = LARGE_BODIES
@@ -63,4 +65,8 @@ class TestMemoryOnCosmos(OnCosmos, StoresOnDocuments, MemoryContract):
 
 
 class TestRoutesOnCosmos(OnCosmos, StoresOnDocuments, RoutesContract):
+    pass
+
+
+class TestTurnsOnCosmos(OnCosmos, StoresOnDocuments, TurnsOnBackend, TurnsContract):
     pass

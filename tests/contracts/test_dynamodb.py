@@ -14,8 +14,10 @@ from perdure.testing.contracts import (
     RowsContract,
     StreamsContract,
     TablesContract,
+    TurnsContract,
 )
 from tests.contracts.document_stores import StoresOnDocuments
+from tests.contracts.turn_stores import TurnsOnBackend
 from tests.support.dynamodb import DynamoDbServer
 
 
@@ -61,4 +63,8 @@ class TestMemoryOnDynamodb(OnDynamodb, StoresOnDocuments, MemoryContract):
 
 
 class TestRoutesOnDynamodb(OnDynamodb, StoresOnDocuments, RoutesContract):
+    pass
+
+
+class TestTurnsOnDynamodb(OnDynamodb, StoresOnDocuments, TurnsOnBackend, TurnsContract):
     pass

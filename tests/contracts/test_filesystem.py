@@ -18,8 +18,10 @@ from perdure.testing.contracts import (
     RowsContract,
     StreamsContract,
     TablesContract,
+    TurnsContract,
 )
 from tests.contracts.document_stores import StoresOnDocuments
+from tests.contracts.turn_stores import TurnsOnBackend
 
 
 class OnFilesystem:
@@ -73,4 +75,8 @@ class TestMemoryOnFilesystem(StoresOnFilesystem, MemoryContract):
 
 
 class TestRoutesOnFilesystem(StoresOnFilesystem, RoutesContract):
+    pass
+
+
+class TestTurnsOnFilesystem(StoresOnFilesystem, TurnsOnBackend, TurnsContract):
     pass

@@ -16,8 +16,10 @@ from perdure.testing.contracts import (
     RowsContract,
     StreamsContract,
     TablesContract,
+    TurnsContract,
 )
 from tests.contracts.document_stores import StoresOnDocuments
+from tests.contracts.turn_stores import TurnsOnBackend
 from tests.support.firestore import FakeServer
 
 
@@ -61,4 +63,8 @@ class TestMemoryOnFirestore(OnFirestore, StoresOnDocuments, MemoryContract):
 
 
 class TestRoutesOnFirestore(OnFirestore, StoresOnDocuments, RoutesContract):
+    pass
+
+
+class TestTurnsOnFirestore(OnFirestore, StoresOnDocuments, TurnsOnBackend, TurnsContract):
     pass

@@ -16,8 +16,10 @@ from perdure.testing.contracts import (
     RowsContract,
     StreamsContract,
     TablesContract,
+    TurnsContract,
 )
 from tests.contracts.document_stores import StoresOnDocuments
+from tests.contracts.turn_stores import TurnsOnBackend
 from tests.support.firestore import EmulatorServer
 
 
@@ -61,4 +63,8 @@ class TestMemoryOnFirestoreEmulator(OnFirestoreEmulator, StoresOnDocuments, Memo
 
 
 class TestRoutesOnFirestoreEmulator(OnFirestoreEmulator, StoresOnDocuments, RoutesContract):
+    pass
+
+
+class TestTurnsOnFirestoreEmulator(OnFirestoreEmulator, StoresOnDocuments, TurnsOnBackend, TurnsContract):
     pass

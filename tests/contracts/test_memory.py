@@ -15,8 +15,10 @@ from perdure.testing.contracts import (
     RowsContract,
     StreamsContract,
     TablesContract,
+    TurnsContract,
 )
 from tests.contracts.document_stores import StoresOnDocuments
+from tests.contracts.turn_stores import TurnsInMemory
 
 
 class OnMemory:
@@ -60,4 +62,8 @@ class TestMemoryOnMemory(OnMemory, StoresOnDocuments, MemoryContract):
 
 
 class TestRoutesOnMemory(OnMemory, StoresOnDocuments, RoutesContract):
+    pass
+
+
+class TestTurnsOnMemory(OnMemory, StoresOnDocuments, TurnsInMemory, TurnsContract):
     pass

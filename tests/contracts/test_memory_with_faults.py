@@ -9,12 +9,16 @@ import pytest
 
 from perdure.adapters.memory.driver import MemoryDriver, MemoryStore
 from perdure.ports.documents import DocumentDriver
-from perdure.testing.contracts import MemoryContract, RoutesContract, StreamsContract, TablesContract
+from perdure.testing.contracts import MemoryContract, RoutesContract, StreamsContract, TablesContract, TurnsContract
 from perdure.testing.contracts.memory_sessions import SessionsContract
 from perdure.testing.contracts.streams_appending import StreamAppendingContract
 from perdure.testing.contracts.tables_values import TableValuesContract
+from perdure.testing.contracts.turns_appending import TurnAppendingContract
+from perdure.testing.contracts.turns_parents import TurnParentsContract
+from perdure.testing.contracts.turns_surviving import TurnSurvivingContract
 from perdure.testing.driver_faults import Fault, FaultyDriver, Replicas
 from tests.contracts.document_stores import StoresOnDocuments
+from tests.contracts.turn_stores import TurnsOnBackend
 
 READ_CHANCES = {Fault.THROTTLED: 0.02, Fault.DOWN: 0.02, Fault.TIMED_OUT: 0.02, Fault.TORN: 0.2}
 COMMIT_CHANCES = {Fault.THROTTLED: 0.03, Fault.DOWN: 0.03, Fault.TIMED_OUT: 0.03}
@@ -81,6 +85,10 @@ class TestRoutesOnMemoryWithFaults(OnFaults, RoutesContract):
     pass
 
 
+class TestTurnsOnMemoryWithFaults(OnFaults, TurnsOnBackend, TurnsContract):
+    pass
+
+
 class TestStreamsWithLostAnswers(OnLostAnswers, StreamsContract):
     pass
 
@@ -98,4 +106,14 @@ class TestStreamsOnReplicas(OnReplicas, StreamAppendingContract):
 
 
 class TestSessionsOnReplicas(OnReplicas, SessionsContract):
+    pass
+
+
+class TestTurnsWithLostAnswers(OnLostAnswers, TurnsOnBackend, TurnsContract):
+    pass
+
+
+class TestTurnsOnReplicas(
+    OnReplicas, TurnsOnBackend, TurnAppendingContract, TurnParentsContract, TurnSurvivingContract
+):
     pass

@@ -9,6 +9,7 @@ from perdure.testing.contracts.rows import RowsContract
 from tests.contracts.document_stores import ElsewhereInMemory
 from tests.contracts.ledger import OnPostgres
 from tests.contracts.postgres_stores import StoresOnPostgres
+from tests.contracts.turn_stores import TurnsOnBackend
 
 
 class OnPg15(OnPostgres):
@@ -80,4 +81,8 @@ class TestMemoryOnPg15(StoresOnPostgres, contracts.MemoryContract):
 
 
 class TestRoutesOnPg15(ElsewhereInMemory, StoresOnPostgres, contracts.RoutesContract):
+    engine = "pg15"
+
+
+class TestTurnsOnPg15(StoresOnPostgres, TurnsOnBackend, contracts.TurnsContract):
     engine = "pg15"

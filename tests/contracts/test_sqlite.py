@@ -17,8 +17,10 @@ from perdure.testing.contracts import (
     RowsContract,
     StreamsContract,
     TablesContract,
+    TurnsContract,
 )
 from tests.contracts.document_stores import StoresOnDocuments
+from tests.contracts.turn_stores import TurnsOnBackend
 
 
 class OnSqlite:
@@ -62,4 +64,8 @@ class TestMemoryOnSqlite(OnSqlite, StoresOnDocuments, MemoryContract):
 
 
 class TestRoutesOnSqlite(OnSqlite, StoresOnDocuments, RoutesContract):
+    pass
+
+
+class TestTurnsOnSqlite(OnSqlite, StoresOnDocuments, TurnsOnBackend, TurnsContract):
     pass

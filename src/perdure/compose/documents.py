@@ -9,6 +9,7 @@ from perdure.adapters.documents.backend import DocumentBackend
 from perdure.errors import Unsupported
 from perdure.ports.backend import BackendRequest
 from perdure.ports.documents import DocumentDriver
+from perdure.ports.objects import ObjectStore
 from perdure.ports.secrets import Secret
 
 
@@ -19,16 +20,25 @@ def driver_module(backend: str, *, extra: str) -> ModuleType:
     except ModuleNotFoundError as exc:
         if exc.name is not None and exc.name.partition(".")[0] == "perdure":
             raise
-        raise Unsupported(
-            f"backend {backend} needs a client that is not installed ({exc.name}); install it with: "
-            f"pip install 'perdure[{extra}]'",
-            extra=extra,
-        ) from exc
+        raise extra_is_missing(backend, extra, exc) from exc
 
 
-async def opened(driver: DocumentDriver, request: BackendRequest) -> DocumentBackend:
+def extra_is_missing(backend: str, extra: str, error: ModuleNotFoundError) -> Unsupported:
+    """The error for a backend whose client is not installed."""
+    return Unsupported(
+        f"backend {backend} needs a client that is not installed ({error.name}); install it with: "
+        f"pip install 'perdure[{extra}]'",
+        extra=extra,
+    )
+
+
+async def opened(
+    driver: DocumentDriver, request: BackendRequest, *, objects: ObjectStore | None = None
+) -> DocumentBackend:
     """The backend over a driver, open. What fails to open is closed again."""
-    backend = DocumentBackend(driver, mode=request.mode, env=request.env, environment=request.environment)
+    backend = DocumentBackend(
+        driver, mode=request.mode, env=request.env, environment=request.environment, objects=objects
+    )
     try:
         await backend.open()
     except BaseException:

@@ -85,14 +85,22 @@ class Backends:
     def check(self, target: Target, *, kind: Kind) -> BackendSpec:
         """The specification of a target's backend, if the target may be used for this kind, in this mode.
 
-        Raises ``Unsupported`` (``{kind}.unsupported_backend``) for a backend that this release does not have,
-        ``Forbidden`` (``forbidden_backend_class``) for a lab backend outside lab, ``Invalid`` for a configuration with
-        unknown or missing fields or with a secret in it.
+        Raises ``Unsupported`` (``{kind}.unsupported_backend``) for a backend that this release does not have or that
+        keeps other kinds, ``Forbidden`` (``forbidden_backend_class``) for a lab backend outside lab, ``Invalid`` for a
+        configuration with unknown or missing fields or with a secret in it.
         """
         spec = self._specs.get(target.backend)
         if spec is None:
             raise Unsupported(
                 f"there is no backend {target.backend[:80]!r}; one of: {', '.join(sorted(self._specs))}",
+                code=f"{kind}.unsupported_backend",
+                kind=kind.value,
+            )
+        if kind not in spec.kinds:
+            able = [one.name for one in self._specs.values() if kind in one.kinds and self.mode in one.modes]
+            advice = f"one of: {', '.join(sorted(able))}" if able else f"no backend keeps them in mode {self.mode}"
+            raise Unsupported(
+                f"backend {spec.name} keeps {', '.join(sorted(spec.kinds))}, but no {kind}; {advice}",
                 code=f"{kind}.unsupported_backend",
                 kind=kind.value,
             )

@@ -39,6 +39,7 @@ class Tally:
     containers: int = 0
     entries: int = 0
     rows: int = 0
+    objects: int = 0
     removed: int = 0
     verified: int = 0
     digest: str = ""

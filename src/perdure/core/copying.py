@@ -24,6 +24,7 @@ from perdure.core.registry import Registry
 from perdure.core.routing import STALENESS_S_MAX, Layer
 from perdure.core.stores import SETTLE_POLL_S, WRITE_S_MAX, Stores
 from perdure.domain.container import make_space
+from perdure.domain.kinds import Kind
 from perdure.domain.route import SYSTEM_TENANT, CopyPhase, Route, RouteKey, Target
 from perdure.domain.route_changes import (
     RouteSettings,
@@ -36,7 +37,7 @@ from perdure.domain.route_changes import (
     settle_copy,
     unsettle_copy,
 )
-from perdure.errors import IllegalTransition, Invalid, NotFound, PerdureError
+from perdure.errors import IllegalTransition, Invalid, NotFound, PerdureError, Unsupported
 
 ROLLBACK_S_DEFAULT: Final = 7 * 86_400.0  # a week: long enough to notice what went wrong
 ROLLBACK_S_MAX: Final = 366 * 86_400.0  # who goes back later than that means another copy
@@ -54,6 +55,7 @@ class CopyReport:
     containers: int
     entries: int
     rows: int
+    objects: int
     removed: int
     verified: int
     digest: str
@@ -78,7 +80,7 @@ class Copying:
     ) -> CopyReport:
         """Copy to ``target`` and switch, or go on with a copy there that was interrupted. See ``routes.copy``."""
         _check_times(rollback_s, settle_s)
-        self._stores.backends.check(target, kind=key.kind)
+        self._check_copied(target, key.kind)
         tally = Tally()
 
         def report(phase: str) -> CopyReport:
@@ -89,6 +91,7 @@ class Copying:
                 containers=tally.containers,
                 entries=tally.entries,
                 rows=tally.rows,
+                objects=tally.objects,
                 removed=tally.removed,
                 verified=tally.verified,
                 digest=tally.digest,
@@ -169,9 +172,20 @@ class Copying:
                 f"a copy to {route.copy.other.backend} with a config of its own is under way; go on with exactly that, "
                 "or abandon it (perdure routes copy --abandon)"
             )
+        self._check_copied(route.target, key.kind)
         if route.target == target:
             raise Invalid(f"the route leads there already: {target.backend} with this config")
         return await self._registry.commit(begin_copy(route, target, rationale=rationale, by=self._registry.by()))
+
+    def _check_copied(self, target: Target, kind: Kind) -> None:
+        spec = self._stores.backends.check(target, kind=kind)
+        if not spec.copies:
+            raise Unsupported(
+                f"what {spec.name} keeps has names of its own and cannot be copied as it is; export and import it "
+                "(perdure turns export), or switch the route and let the past stay",
+                code=f"{kind}.not_copied",
+                backend=spec.name,
+            )
 
     async def _own_route(self, key: RouteKey, *, deleted: Route | None) -> Route:
         """A route of the tenant's own to where the default leads, so that it can be led elsewhere alone."""

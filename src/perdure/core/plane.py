@@ -17,6 +17,7 @@ from perdure.core.commit_queue import CommitQueue
 from perdure.core.effect_hints import EffectHints
 from perdure.core.fanout import Fanout
 from perdure.core.memory import Memory
+from perdure.core.objects import Objects
 from perdure.core.reading import Events, Reading
 from perdure.core.relay import Relay, RelaySettings
 from perdure.core.routes import Routes
@@ -27,6 +28,7 @@ from perdure.core.streams import Sampler, Streams
 from perdure.core.tables import Tables
 from perdure.core.tenant_outbox import TenantOutbox
 from perdure.core.tenants import Tenants
+from perdure.core.turns import TurnBackends, Turns
 from perdure.domain.change import Change
 from perdure.domain.container import PROJECT_DEFAULT
 from perdure.domain.handles import Run
@@ -60,6 +62,7 @@ class Routed:
     stores: Stores
     fanout: Fanout
     sampler: Sampler
+    turn_backends: TurnBackends
 
 
 class Plane:
@@ -91,7 +94,7 @@ class Plane:
         self._hints = hints
         self._open_relay = open_relay
         self._worker = worker
-        self._routed = Routed(stores=stores, fanout=fanout, sampler=Sampler())
+        self._routed = Routed(stores=stores, fanout=fanout, sampler=Sampler(), turn_backends=TurnBackends(stores))
 
     def scope(
         self,
@@ -111,9 +114,9 @@ class Plane:
 
         ``tenant`` is a slug (``t_acme``). In lab a tenant is made when it first writes, elsewhere an unknown one is
         ``Refused`` then. ``actor`` is who does it (``agent:planner``), ``source`` where it comes from
-        (``webhook:stripe``). With ``user`` each call checks that the user is a member. Streams, tables and memory are
-        kept apart by ``project``, ``surface`` and ``app`` as by tenant; ``session``, ``request_id`` and ``trace_id``
-        are written into events and audit records. Raises ``Invalid``.
+        (``webhook:stripe``). With ``user`` each call checks that the user is a member. What routed stores keep is kept
+        apart by ``project``, ``surface`` and ``app`` as by tenant; ``session``, ``request_id`` and ``trace_id`` are
+        written into events and audit records. Raises ``Invalid``.
         """
         return Tenant(
             make_scope(
@@ -161,7 +164,7 @@ class Tenant(Reading):
     """Everything of one tenant.
 
     The ledger: ``signals``, ``runs``, ``events``, ``outbox``, changes, and the ways to look back. The routed stores:
-    ``streams``, ``tables``, ``memory``, and the ``routes`` that choose their backends.
+    ``streams``, ``tables``, ``memory``, ``turns``, ``objects``, and the ``routes`` that choose their backends.
     """
 
     def __init__(
@@ -194,6 +197,8 @@ class Tenant(Reading):
         self.streams = Streams(scope, stores=routed.stores, fanout=routed.fanout, sampler=routed.sampler)
         self.tables = Tables(scope, stores=routed.stores)
         self.memory = Memory(scope, stores=routed.stores)
+        self.objects = Objects(scope, stores=routed.stores)
+        self.turns = Turns(scope, stores=routed.stores, backends=routed.turn_backends, objects=self.objects)
         self.routes = Routes(scope, stores=routed.stores)
 
     def change(self, run: Run, *, connection: JoinedConnection | None = None) -> ChangeBlock:

@@ -19,6 +19,8 @@ class Kind(StrEnum):
     TABLES = "tables"
     MEMORY = "memory"
     ROUTES = "routes"
+    TURNS = "turns"
+    OBJECTS = "objects"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,18 @@ KINDS: Final[Mapping[Kind, KindRow]] = MappingProxyType(
                 keeps="the routing registry itself, its history and audit",
                 routed=True,
                 resource_kind="routing_registry_store",
+            ),
+            KindRow(
+                kind=Kind.TURNS,
+                keeps="the conversation graph: contexts, turns, forks, typed bundles",
+                routed=True,
+                resource_kind="turn_store",
+            ),
+            KindRow(
+                kind=Kind.OBJECTS,
+                keeps="bytes under the address of their content: large payloads, files, snapshots",
+                routed=True,
+                resource_kind="object_store",
             ),
         )
     }

@@ -5,22 +5,31 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 from perdure.domain.ids import MODES, Mode
+from perdure.domain.kinds import Kind
 from perdure.domain.route import ConfigValue
 from perdure.ports.capabilities import Capabilities
 from perdure.ports.environment import Environment
 from perdure.ports.logs import LogStore
+from perdure.ports.objects import ObjectStore
 from perdure.ports.routes import RouteStore
 from perdure.ports.rows import RowStore
 from perdure.ports.secrets import Secrets
+from perdure.ports.turns import TurnStore
 
 FieldType: TypeAlias = Literal["text", "secret", "integer", "flag"]
 
+# What is kept in logs and rows, and so on every backend that has these.
+LOGS_AND_ROWS: Final = frozenset({Kind.STREAMS, Kind.TABLES, Kind.MEMORY, Kind.ROUTES, Kind.TURNS})
+
 
 class Backend(Protocol):
-    """A running backend of one (mode, env). Whoever opened it closes it, when nothing is under way any more."""
+    """A running backend of one (mode, env). Whoever opened it closes it, when nothing is under way any more.
+
+    It has what its specification's ``kinds`` need; the rest raises ``Unsupported``, or is None.
+    """
 
     @property
     def capabilities(self) -> Capabilities:
@@ -29,17 +38,27 @@ class Backend(Protocol):
 
     @property
     def logs(self) -> LogStore:
-        """Where streams and sessions are kept."""
+        """Where streams, sessions and the turns of contexts are kept."""
         ...
 
     @property
     def rows(self) -> RowStore:
-        """Where tables and blackboards are kept."""
+        """Where tables, blackboards and the names of contexts are kept."""
         ...
 
     @property
     def routes(self) -> RouteStore:
         """Where routes are kept, if this backend holds the registry."""
+        ...
+
+    @property
+    def objects(self) -> ObjectStore | None:
+        """Where objects are kept; None on a backend that keeps none."""
+        ...
+
+    @property
+    def turns(self) -> TurnStore | None:
+        """Where turns are kept, if not in logs and rows."""
         ...
 
     async def probe(self, *, timeout_s: float) -> None:
@@ -87,7 +106,7 @@ class BackendSpec:
 
     ``lab_only`` backends are refused in every mode but lab. ``extra`` is what to install, as in
     ``pip install perdure[extra]``; None for what comes with the library. ``open`` raises ``Unsupported`` if the extra
-    is not installed.
+    is not installed. ``kinds`` are those that it can keep. A route is copied from and to backends that say ``copies``.
     """
 
     name: str
@@ -96,6 +115,8 @@ class BackendSpec:
     open: Callable[[BackendRequest], Awaitable[Backend]]
     extra: str | None = None
     cost_notes: str = ""
+    kinds: frozenset[Kind] = LOGS_AND_ROWS
+    copies: bool = True
 
     @property
     def modes(self) -> frozenset[Mode]:

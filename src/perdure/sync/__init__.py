@@ -16,6 +16,7 @@ from perdure.ports.environment import Environment
 from perdure.sync.blackboards import Blackboards
 from perdure.sync.changes import ChangeBlock
 from perdure.sync.memory import Memory
+from perdure.sync.objects import Objects
 from perdure.sync.plane import Plane, Tenant
 from perdure.sync.portal import Opened
 from perdure.sync.reading import Events
@@ -26,12 +27,14 @@ from perdure.sync.streams import Streams
 from perdure.sync.tables import Tables
 from perdure.sync.tenant_outbox import TenantOutbox
 from perdure.sync.tenants import Tenants
+from perdure.sync.turns import Turns
 
 __all__ = [
     "Blackboards",
     "ChangeBlock",
     "Events",
     "Memory",
+    "Objects",
     "Plane",
     "Routes",
     "Runs",
@@ -41,6 +44,7 @@ __all__ = [
     "Tenant",
     "TenantOutbox",
     "Tenants",
+    "Turns",
     "open",
 ]
 

@@ -19,6 +19,7 @@ from perdure.domain.scope import SOURCE_DEFAULT, Scope
 from perdure.domain.trace import CausalNode, Trace
 from perdure.sync.changes import ChangeBlock
 from perdure.sync.memory import Memory
+from perdure.sync.objects import Objects
 from perdure.sync.portal import Portal
 from perdure.sync.reading import Events
 from perdure.sync.routes import Routes
@@ -28,6 +29,7 @@ from perdure.sync.streams import Streams
 from perdure.sync.tables import Tables
 from perdure.sync.tenant_outbox import TenantOutbox
 from perdure.sync.tenants import Tenants
+from perdure.sync.turns import Turns
 
 
 class Plane:
@@ -69,9 +71,9 @@ class Plane:
 
         ``tenant`` is a slug (``t_acme``). In lab a tenant is made when it first writes, elsewhere an unknown one is
         ``Refused`` then. ``actor`` is who does it (``agent:planner``), ``source`` where it comes from
-        (``webhook:stripe``). With ``user`` each call checks that the user is a member. Streams, tables and memory are
-        kept apart by ``project``, ``surface`` and ``app`` as by tenant; ``session``, ``request_id`` and ``trace_id``
-        are written into events and audit records. Raises ``Invalid``.
+        (``webhook:stripe``). With ``user`` each call checks that the user is a member. What routed stores keep is kept
+        apart by ``project``, ``surface`` and ``app`` as by tenant; ``session``, ``request_id`` and ``trace_id`` are
+        written into events and audit records. Raises ``Invalid``.
         """
         return Tenant(
             self._async.scope(
@@ -94,7 +96,7 @@ class Tenant:
     """Everything of one tenant.
 
     The ledger: ``signals``, ``runs``, ``events``, ``outbox``, changes, and the ways to look back. The routed stores:
-    ``streams``, ``tables``, ``memory``, and the ``routes`` that choose their backends.
+    ``streams``, ``tables``, ``memory``, ``turns``, ``objects``, and the ``routes`` that choose their backends.
     """
 
     def __init__(self, asynchronous: AsyncTenant, portal: Portal) -> None:
@@ -107,6 +109,8 @@ class Tenant:
         self.streams = Streams(asynchronous.streams, portal)
         self.tables = Tables(asynchronous.tables, portal)
         self.memory = Memory(asynchronous.memory, portal)
+        self.objects = Objects(asynchronous.objects, portal)
+        self.turns = Turns(asynchronous.turns, portal)
         self.routes = Routes(asynchronous.routes, portal)
 
     def find_correlation(self, identifier: UUID | str) -> UUID:

@@ -1,4 +1,4 @@
-"""Streams, tables, memory and routes of a plane without a ledger: everything real but the admission.
+"""The routed stores of a plane without a ledger: everything real but the admission.
 
 ::
 
@@ -21,6 +21,7 @@ from uuid import UUID
 from perdure.core.backends import Backends
 from perdure.core.fanout import Fanout
 from perdure.core.memory import Memory
+from perdure.core.objects import Objects
 from perdure.core.route_upkeep import RouteUpkeep
 from perdure.core.routes import Routes
 from perdure.core.routing import STALENESS_S_MAX, Routing, Sleep
@@ -28,16 +29,20 @@ from perdure.core.secrets import SystemSecrets
 from perdure.core.stores import Stores
 from perdure.core.streams import Sampler, Streams
 from perdure.core.tables import Tables
+from perdure.core.turns import TurnBackends, Turns
 from perdure.domain.container import PROJECT_DEFAULT
 from perdure.domain.ids import check_mode
+from perdure.domain.kinds import Kind
 from perdure.domain.scope import Scope, make_scope
-from perdure.ports.backend import Backend, BackendRequest, BackendSpec, ConfigField
+from perdure.ports.backend import LOGS_AND_ROWS, Backend, BackendRequest, BackendSpec, ConfigField
 from perdure.ports.capabilities import Capabilities
 from perdure.ports.environment import Environment
 from perdure.ports.logs import LogStore
+from perdure.ports.objects import ObjectStore
 from perdure.ports.routes import RouteStore
 from perdure.ports.rows import RowStore
 from perdure.ports.secrets import Secrets
+from perdure.ports.turns import TurnStore
 
 __all__ = ["Everybody", "RoutedPlane", "RoutedTenant", "given", "routed_plane"]
 
@@ -77,6 +82,14 @@ class _Lent:
     def routes(self) -> RouteStore:
         return self._backend.routes
 
+    @property
+    def objects(self) -> ObjectStore | None:
+        return self._backend.objects
+
+    @property
+    def turns(self) -> TurnStore | None:
+        return self._backend.turns
+
     async def probe(self, *, timeout_s: float) -> None:
         await self._backend.probe(timeout_s=timeout_s)
 
@@ -107,17 +120,22 @@ def given(name: str, backend: Backend, *, lab_only: bool = False) -> BackendSpec
             ConfigField(name="quiet", type="flag"),
         ),
         open=lend,
+        kinds=frozenset(Kind) - {Kind.RUNS} if backend.objects is not None else LOGS_AND_ROWS,
     )
 
 
 class RoutedTenant:
-    """One tenant's streams, tables, memory and routes."""
+    """One tenant's routed stores."""
 
-    def __init__(self, scope: Scope, *, stores: Stores, fanout: Fanout, sampler: Sampler) -> None:
+    def __init__(
+        self, scope: Scope, *, stores: Stores, fanout: Fanout, sampler: Sampler, turn_backends: TurnBackends
+    ) -> None:
         self.scope = scope
         self.streams = Streams(scope, stores=stores, fanout=fanout, sampler=sampler)
         self.tables = Tables(scope, stores=stores)
         self.memory = Memory(scope, stores=stores)
+        self.objects = Objects(scope, stores=stores)
+        self.turns = Turns(scope, stores=stores, backends=turn_backends, objects=self.objects)
         self.routes = Routes(scope, stores=stores)
 
 
@@ -129,6 +147,7 @@ class RoutedPlane:
         self.fanout = fanout
         self.upkeep = RouteUpkeep(stores, fanout=fanout, sleep=sleep)
         self._sampler = sampler
+        self._turn_backends = TurnBackends(stores, sleep=sleep)
 
     def tenant(
         self,
@@ -157,7 +176,13 @@ class RoutedPlane:
             request_id=request_id,
             trace_id=trace_id,
         )
-        return RoutedTenant(scope, stores=self.stores, fanout=self.fanout, sampler=self._sampler)
+        return RoutedTenant(
+            scope,
+            stores=self.stores,
+            fanout=self.fanout,
+            sampler=self._sampler,
+            turn_backends=self._turn_backends,
+        )
 
 
 @asynccontextmanager

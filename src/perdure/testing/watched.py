@@ -10,8 +10,10 @@ from perdure.ports.capabilities import Capabilities
 
 if TYPE_CHECKING:
     from perdure.ports.logs import LogStore
+    from perdure.ports.objects import ObjectStore
     from perdure.ports.routes import RouteStore
     from perdure.ports.rows import RowStore
+    from perdure.ports.turns import TurnStore
 
 __all__ = ["Hook", "WatchedBackend", "failing"]
 
@@ -53,6 +55,18 @@ class WatchedBackend:
     def routes(self) -> RouteStore:
         """Its registry, watched."""
         return cast("RouteStore", _WatchedStore(self, "routes", self._backend.routes))
+
+    @property
+    def objects(self) -> ObjectStore | None:
+        """Its objects, watched."""
+        objects = self._backend.objects
+        return None if objects is None else cast("ObjectStore", _WatchedStore(self, "objects", objects))
+
+    @property
+    def turns(self) -> TurnStore | None:
+        """Its turns, watched."""
+        turns = self._backend.turns
+        return None if turns is None else cast("TurnStore", _WatchedStore(self, "turns", turns))
 
     async def probe(self, *, timeout_s: float) -> None:
         """Ask the backend."""

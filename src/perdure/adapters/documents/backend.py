@@ -13,16 +13,18 @@ from perdure.ports.capabilities import Capabilities
 from perdure.ports.documents import DocumentDriver
 from perdure.ports.environment import Environment
 from perdure.ports.logs import LogStore
+from perdure.ports.objects import ObjectStore
 from perdure.ports.patience import Sleep
 from perdure.ports.routes import RouteStore
 from perdure.ports.rows import RowStore
 
 
 class DocumentBackend:
-    """Streams, sessions, tables, boards and routes of one (mode, env) on a document database.
+    """Streams, sessions, tables, boards, turns and routes of one (mode, env) on a document database.
 
-    ``sleep`` is how it waits between attempts. Raises ``Forbidden`` (``forbidden_backend_class``) for a driver whose
-    data is on one machine, in any mode but lab.
+    ``objects`` is where the same place keeps objects, if it does; it is closed with the backend. ``sleep`` is how it
+    waits between attempts. Raises ``Forbidden`` (``forbidden_backend_class``) for a driver whose data is on one
+    machine, in any mode but lab.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class DocumentBackend:
         mode: str,
         env: str,
         environment: Environment,
+        objects: ObjectStore | None = None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         if mode != "lab" and driver.capabilities.node_local:
@@ -44,6 +47,7 @@ class DocumentBackend:
         self._logs = DocumentLogs(self._driver, mode=mode, env=env)
         self._rows = DocumentRows(self._driver, mode=mode, env=env)
         self._routes = DocumentRoutes(self._driver, mode=mode, env=env)
+        self._objects = objects
 
     @property
     def capabilities(self) -> Capabilities:
@@ -65,6 +69,16 @@ class DocumentBackend:
         """Where routes are kept, if this backend holds the registry."""
         return self._routes
 
+    @property
+    def objects(self) -> ObjectStore | None:
+        """Where objects are kept, if this place has them."""
+        return self._objects
+
+    @property
+    def turns(self) -> None:
+        """Nowhere else: turns are kept in logs and rows."""
+        return
+
     async def open(self) -> None:
         """Open the driver; once, before anything else."""
         await self._driver.open()
@@ -76,4 +90,6 @@ class DocumentBackend:
     async def close(self) -> None:
         """Finish the appends under way and let go of the driver. Safe to call twice."""
         await self._logs.close()
+        if self._objects is not None:
+            await self._objects.close()
         await self._driver.close()

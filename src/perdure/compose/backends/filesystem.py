@@ -7,6 +7,7 @@ from typing import cast
 from perdure.adapters.filesystem.driver import FilesystemDriver, Fsync
 from perdure.compose.backends import Lent
 from perdure.compose.documents import opened, required_text, text
+from perdure.compose.object_stores import WITH_OBJECTS, kept_beside
 from perdure.ports.backend import Backend, BackendRequest, BackendSpec, ConfigField
 
 
@@ -22,13 +23,18 @@ def spec(lent: Lent) -> BackendSpec:
                 name="fsync", about="always (default), interval or never", choices=("always", "interval", "never")
             ),
         ),
-        open=_start,
+        open=start,
         cost_notes="free; one machine, one process",
+        kinds=WITH_OBJECTS,
     )
 
 
-async def _start(request: BackendRequest) -> Backend:
+async def start(request: BackendRequest) -> Backend:
+    """Documents in the directory, and objects beside it."""
     directory = request.data_dir / required_text(request, "directory")
     # The driver refuses any other word.
     fsync = cast("Fsync", text(request, "fsync") or "always")
-    return await opened(FilesystemDriver(directory, fsync=fsync), request)
+    # Beside the documents and not among them: their directory holds nothing else.
+    beside = directory.with_name(f"{directory.name}.objects")
+    objects = await kept_beside("filesystem", request, "local", directory=beside)
+    return await opened(FilesystemDriver(directory, fsync=fsync), request, objects=objects)

@@ -41,6 +41,8 @@ pytest.register_assert_rewrite(
     *(f"{__name__}.logs_{part}" for part in ("appending", "lives", "opening", "places", "reading")),
     f"{__name__}.memory",
     *(f"{__name__}.memory_{part}" for part in ("boards", "sessions", "users")),
+    f"{__name__}.objects",
+    *(f"{__name__}.objects_{part}" for part in ("bytes", "keeping", "opening", "streams")),
     f"{__name__}.registry",
     f"{__name__}.routed_opening",
     f"{__name__}.routes",
@@ -52,6 +54,21 @@ pytest.register_assert_rewrite(
     *(f"{__name__}.streams_{part}" for part in ("appending", "following", "reading")),
     f"{__name__}.tables",
     *(f"{__name__}.tables_{part}" for part in ("rows", "values")),
+    f"{__name__}.turns",
+    *(
+        f"{__name__}.turns_{part}"
+        for part in (
+            "appending",
+            "contexts",
+            "forking",
+            "keeping",
+            "limits",
+            "listing",
+            "opening",
+            "parents",
+            "surviving",
+        )
+    ),
 )
 
 from perdure.testing.contracts.documents import DocumentDriverContract  # noqa: E402 - see above
@@ -68,12 +85,14 @@ from perdure.testing.contracts.ledger_runs import RunsContract  # noqa: E402 - s
 from perdure.testing.contracts.ledger_signals import SignalsContract  # noqa: E402 - see above
 from perdure.testing.contracts.logs import LogsContract  # noqa: E402 - see above
 from perdure.testing.contracts.memory import MemoryContract  # noqa: E402 - see above
+from perdure.testing.contracts.objects import ObjectsContract  # noqa: E402 - see above
 from perdure.testing.contracts.registry import RegistryContract  # noqa: E402 - see above
 from perdure.testing.contracts.routes import RoutesContract  # noqa: E402 - see above
 from perdure.testing.contracts.rows import RowsContract  # noqa: E402 - see above
 from perdure.testing.contracts.stores import StoreContract  # noqa: E402 - see above
 from perdure.testing.contracts.streams import StreamsContract  # noqa: E402 - see above
 from perdure.testing.contracts.tables import TablesContract  # noqa: E402 - see above
+from perdure.testing.contracts.turns import TurnsContract  # noqa: E402 - see above
 
 __all__ = [
     "AdditionsContract",
@@ -88,6 +107,7 @@ __all__ = [
     "LimitsContract",
     "LogsContract",
     "MemoryContract",
+    "ObjectsContract",
     "ReadingContract",
     "RegistryContract",
     "RoutesContract",
@@ -97,4 +117,5 @@ __all__ = [
     "StoreContract",
     "StreamsContract",
     "TablesContract",
+    "TurnsContract",
 ]

@@ -24,6 +24,7 @@ from perdure.errors import (
     PerdureError,
     Unavailable,
 )
+from perdure.ports.backend import LOGS_AND_ROWS
 from perdure.testing.contracts.routed_opening import OpenPlane, Town
 from perdure.testing.contracts.routes_changing import WHY, RoutesOpening
 from perdure.testing.contracts.stores import OpenAnother, new_tenant
@@ -37,6 +38,7 @@ from perdure.testing.watched import WatchedBackend, failing
 EVENTS: Final = 60
 ROWS: Final = 60
 WRITES_MEANWHILE: Final = 3
+COPIED_KINDS: Final = tuple(kind for kind in TENANT_KINDS if kind in LOGS_AND_ROWS)
 DAY_S: Final = 86_400.0  # the clock of a write that waits runs ahead of the engines
 
 
@@ -56,7 +58,7 @@ class RouteCopyingContract(RoutesOpening):
     @pytest.fixture
     async def home(self, town: Town) -> Town:
         """A tenant that has everything on the backend."""
-        for kind in TENANT_KINDS:
+        for kind in COPIED_KINDS:
             await town.acme.routes.set(kind, "main")
         return town
 
@@ -249,14 +251,37 @@ class RouteCopyingContract(RoutesOpening):
         assert (route.copy, route.backend) == (None, "main")
         assert (await home.acme.tables.put("t", "a", 2)).version == 2
 
+    async def test_a_copied_context_keeps_ids_heads_keys_forks_and_labels_there_and_back(self, home: Town) -> None:
+        turns = home.acme.turns
+        context = await turns.create(labels=["run:7"])
+        refs = [
+            await turns.append(context.context_id, bytes([n]), type_id="t", idempotency_key=f"k{n}") for n in range(6)
+        ]
+        fork = await turns.fork(refs[2].turn_id)
+        await turns.append(fork.context_id, b"other", type_id="t")
+        await turns.publish_bundle("b.v1", b"{}")
+        before = [await turns.list(one.context_id) for one in (context, fork)]
+        for back in (False, True):
+            await (copy_back(home.acme, "turns") if back else copy(home.acme, "turns", "spare"))
+            assert [await turns.list(one.context_id) for one in (context, fork)] == before
+            assert [one.context_id for one in (await turns.contexts(label="run:7")).items] == [context.context_id]
+            assert await turns.find_bundle("b.v1") == b"{}"
+            again = await turns.append(context.context_id, b"\x03", type_id="t", idempotency_key="k3")
+            assert (again.turn_id, again.replayed) == (refs[3].turn_id, True)
+        later = await turns.create()
+        assert int(later.context_id) > int(fork.context_id)
+        assert (await turns.append(fork.context_id, b"more", type_id="t")).depth == 5
+
     async def _killed_at_every_step(self, home: Town, spare: WatchedBackend, *, stride: int) -> None:
         await fill(home.acme.streams, "s", 10)
         await home.acme.memory.append("s", Message(role="user", content="a"), user="ann")
         await home.acme.memory.boards.put("plan", {"n": 1})
+        context = await home.acme.turns.create(labels=["l"])
+        await home.acme.turns.append(context.context_id, b"a", type_id="t")
         await self._fill_table(home)
         rows, events = await everything(home.acme.tables), await read_all(home.acme.streams, "s")
         deaths = 0
-        for kind in TENANT_KINDS:
+        for kind in COPIED_KINDS:
             for step in range(1, 1_000, stride):
                 calls = 0
 
@@ -274,12 +299,13 @@ class RouteCopyingContract(RoutesOpening):
                     deaths += 1
                 finally:
                     home.backend.before = spare.before = None
-        assert deaths > 2 * len(TENANT_KINDS)
+        assert deaths > 2 * len(COPIED_KINDS)
         assert {route.backend for route in await home.acme.routes.list()} == {"spare"}
         assert await everything(home.acme.tables) == rows
         assert await read_all(home.acme.streams, "s") == events
         assert (await home.acme.memory.boards.get("plan")).data == {"n": 1}
         assert len((await home.acme.memory.window("s", user="ann")).messages) == 1
+        assert [turn.payload for turn in await home.acme.turns.list(context.context_id)] == [b"a"]
 
     async def test_a_copy_killed_at_many_steps_goes_on_and_ends_complete(
         self, home: Town, spare: WatchedBackend
