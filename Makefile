@@ -36,7 +36,7 @@ check: setup ## Everything that needs no engine: format, lint, types, layers, ge
 	@$(BIN)/python tools/generate_sync.py --check
 	@$(BIN)/python tools/generate_docs.py --check
 	@$(BIN)/python tools/generate_bundle.py --check
-	@$(PYTEST) -q -m fast tests/architecture tests/domain tests/core tests/sync tests/testing tests/typing
+	@$(PYTEST) -q -n $(WORKERS) -m fast tests/architecture tests/domain tests/core tests/sync tests/testing tests/typing
 
 contracts: setup ## Every contract on every backend, ending with the kind x backend table
 	@tools/engines

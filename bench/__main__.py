@@ -12,7 +12,7 @@ from typing import Any
 
 import uvloop
 
-from bench import commits, deliveries, disk, fresh, stores, story
+from bench import commits, cxdb, deliveries, disk, fresh, stores, story, turns
 from bench.report import Row, document, progress, table
 from bench.rounds import percentile
 from bench.server import Server
@@ -24,6 +24,8 @@ PARTS = {
     "outbox": deliveries.measure,
     "trace": story.measure,
     "stores": stores.measure,
+    "turns": turns.measure,
+    "cxdb": cxdb.measure,
 }
 
 

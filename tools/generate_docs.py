@@ -35,9 +35,13 @@ from perdure.core import (
     routing,
     stores,
     streams,
+    turn_store,
+    turn_transfer,
 )
+from perdure.core import objects as objects_facade
 from perdure.core.blackboards import Blackboards
 from perdure.core.memory import Memory
+from perdure.core.objects import Objects
 from perdure.core.plane import Plane, Tenant
 from perdure.core.reading import Events
 from perdure.core.routes import Routes
@@ -47,8 +51,10 @@ from perdure.core.streams import Streams
 from perdure.core.tables import Tables
 from perdure.core.tenant_outbox import TenantOutbox
 from perdure.core.tenants import Tenants
-from perdure.domain import container, limits, log, route, stream, versioned
+from perdure.core.turns import Turns
+from perdure.domain import container, limits, log, route, stream, turn, versioned
 from perdure.domain import memory as messages
+from perdure.domain import object as kept_object
 from perdure.domain.change import Change
 from perdure.domain.event import EVENT_CONTRACTS
 from perdure.domain.run import START, STATUSES, TRANSITIONS, is_terminal
@@ -71,9 +77,11 @@ STREAMS: Facades = {"acme.streams.": Streams}
 TABLES: Facades = {"acme.tables.": Tables}
 MEMORY: Facades = {"acme.memory.": Memory, "acme.memory.boards.": Blackboards}
 ROUTES: Facades = {"acme.routes.": Routes}
+TURNS: Facades = {"acme.turns.": Turns}
+OBJECTS: Facades = {"acme.objects.": Objects}
 
 # What an asynchronous iteration gives, where it is no event.
-EACH = {"acme.memory.": "item", "acme.memory.boards.": "board"}
+EACH = {"acme.memory.": "item", "acme.memory.boards.": "board", "acme.turns.": "turn"}
 
 # Where the limits of a routed kind stand; those of other kinds in the same module are left out.
 Limits = Sequence[tuple[ModuleType, str]]
@@ -106,6 +114,20 @@ ROUTE_LIMITS: Limits = (
     (route_upkeep, "UNRELAYED_MAX"),
     (copying, "SETTLE_S_MAX ROLLBACK_S_DEFAULT ROLLBACK_S_MAX"),
     (backends, "BACKENDS_OPEN_MAX PROBE_SLOW_S"),
+)
+
+TURN_LIMITS: Limits = (
+    (
+        turn,
+        "TURNS_MAX CONTEXT_NUMBER_MAX TURN_PAYLOAD_BYTES_MAX INLINE_BYTES_MAX TYPE_ID_CHARS_MAX TYPE_VERSION_MAX",
+    ),
+    (turn, "KEY_BYTES_MAX LABELS_MAX LABEL_CHARS_MAX TURNS_PAGE_MAX CONTEXTS_PAGE_MAX BUNDLE_BYTES_MAX"),
+    (turn_store, "PAGE_PAYLOAD_BYTES_MAX"),
+    (turn_transfer, "DIFFERENT_TURNS_MAX"),
+)
+OBJECT_LIMITS: Limits = (
+    (kept_object, "OBJECT_BYTES_MAX READ_CHUNK_BYTES_MAX SPOOL_BYTES_MAX OBJECTS_PAGE_MAX MEDIA_TYPE_CHARS_MAX"),
+    (objects_facade, "READ_BYTES_MAX"),
 )
 
 # Public for the other facades, of no use to anybody else.
@@ -303,18 +325,26 @@ PARTS: dict[str, Callable[[], str]] = {
     "verbs_tables": partial(verbs, TABLES),
     "verbs_memory": partial(verbs, MEMORY),
     "verbs_routes": partial(verbs, ROUTES),
+    "verbs_turns": partial(verbs, TURNS),
+    "verbs_objects": partial(verbs, OBJECTS),
     "states": states,
     "limits": bounds,
     "limits_streams": partial(store_bounds, STREAM_LIMITS),
     "limits_tables": partial(store_bounds, TABLE_LIMITS),
     "limits_memory": partial(store_bounds, MEMORY_LIMITS),
     "limits_routes": partial(store_bounds, ROUTE_LIMITS),
+    "limits_turns": partial(store_bounds, TURN_LIMITS),
+    "limits_objects": partial(store_bounds, OBJECT_LIMITS),
     "fields_dynamodb": partial(fields, "dynamodb"),
     "fields_firestore": partial(fields, "firestore"),
     "fields_cosmos": partial(fields, "cosmos"),
     "fields_postgres": partial(fields, "postgres"),
     "fields_sqlite": partial(fields, "sqlite"),
     "fields_filesystem": partial(fields, "filesystem"),
+    "fields_s3": partial(fields, "s3"),
+    "fields_cxdb": partial(fields, "cxdb"),
+    "fields_gcs": partial(fields, "gcs"),
+    "fields_azure": partial(fields, "azure"),
     "errors": classes,
     "codes": narrow,
     "commands": commands,

@@ -19,13 +19,19 @@ from perdure import errors
 
 if TYPE_CHECKING:
     from perdure.compose import open_plane as open  # noqa: A004 - perdure.open() is what people write
+    from perdure.core.journal_links import Stage
     from perdure.core.plane import Plane, Tenant
+    from perdure.core.recorder import Recorder
+    from perdure.core.recorder_limits import RecorderLimits
+    from perdure.core.run_journal import RunJournal
+    from perdure.core.session_journal import SessionJournal
     from perdure.domain.change import Change
     from perdure.domain.event import Aggregate, Event, EventType
     from perdure.domain.handles import CheckpointRef, EffectRef, Run, StepRef, ToolCallRef
     from perdure.domain.ids import PERDURE_NAMESPACE, tenant_uuid
     from perdure.domain.kinds import Kind
     from perdure.domain.memory import Blackboard, Message, Remembered, Session, Window
+    from perdure.domain.object import ObjectRef
     from perdure.domain.records import Effect, OutboxEntry, Page, RunRecord, Signal, Step, ToolCall
     from perdure.domain.route import Route
     from perdure.domain.run import (
@@ -42,6 +48,7 @@ if TYPE_CHECKING:
     from perdure.domain.stream import AppendedEvent, StreamEvent, StreamHead, StreamPage
     from perdure.domain.table import Row, RowsPage, TableDelete, TablePut
     from perdure.domain.trace import Trace
+    from perdure.domain.turn import Context, Turn, TurnRef
     from perdure.ports.relay import Delivery, DeliveryFailed
 
 __version__ = "0.1.0"
@@ -53,6 +60,7 @@ __all__ = [
     "Blackboard",
     "Change",
     "CheckpointRef",
+    "Context",
     "Delivery",
     "DeliveryFailed",
     "Effect",
@@ -62,22 +70,28 @@ __all__ = [
     "EventType",
     "Kind",
     "Message",
+    "ObjectRef",
     "OutboxEntry",
     "OutboxStatus",
     "Page",
     "Plane",
+    "Recorder",
+    "RecorderLimits",
     "Remembered",
     "Route",
     "Row",
     "RowsPage",
     "Run",
+    "RunJournal",
     "RunRecord",
     "RunStatus",
     "RunType",
     "Session",
+    "SessionJournal",
     "Signal",
     "SignalStatus",
     "SignalType",
+    "Stage",
     "Step",
     "StepRef",
     "StepStatus",
@@ -92,6 +106,8 @@ __all__ = [
     "ToolCallRef",
     "ToolCallStatus",
     "Trace",
+    "Turn",
+    "TurnRef",
     "Window",
     "errors",
     "open",
@@ -106,6 +122,7 @@ _HOMES: Final = {
     "Blackboard": ("perdure.domain.memory", "Blackboard"),
     "Change": ("perdure.domain.change", "Change"),
     "CheckpointRef": ("perdure.domain.handles", "CheckpointRef"),
+    "Context": ("perdure.domain.turn", "Context"),
     "Delivery": ("perdure.ports.relay", "Delivery"),
     "DeliveryFailed": ("perdure.ports.relay", "DeliveryFailed"),
     "Effect": ("perdure.domain.records", "Effect"),
@@ -115,23 +132,29 @@ _HOMES: Final = {
     "EventType": ("perdure.domain.event", "EventType"),
     "Kind": ("perdure.domain.kinds", "Kind"),
     "Message": ("perdure.domain.memory", "Message"),
+    "ObjectRef": ("perdure.domain.object", "ObjectRef"),
     "OutboxEntry": ("perdure.domain.records", "OutboxEntry"),
     "OutboxStatus": ("perdure.domain.run", "OutboxStatus"),
     "PERDURE_NAMESPACE": ("perdure.domain.ids", "PERDURE_NAMESPACE"),
     "Page": ("perdure.domain.records", "Page"),
     "Plane": ("perdure.core.plane", "Plane"),
+    "Recorder": ("perdure.core.recorder", "Recorder"),
+    "RecorderLimits": ("perdure.core.recorder_limits", "RecorderLimits"),
     "Remembered": ("perdure.domain.memory", "Remembered"),
     "Route": ("perdure.domain.route", "Route"),
     "Row": ("perdure.domain.table", "Row"),
     "RowsPage": ("perdure.domain.table", "RowsPage"),
     "Run": ("perdure.domain.handles", "Run"),
+    "RunJournal": ("perdure.core.run_journal", "RunJournal"),
     "RunRecord": ("perdure.domain.records", "RunRecord"),
     "RunStatus": ("perdure.domain.run", "RunStatus"),
     "RunType": ("perdure.domain.run", "RunType"),
     "Session": ("perdure.domain.memory", "Session"),
+    "SessionJournal": ("perdure.core.session_journal", "SessionJournal"),
     "Signal": ("perdure.domain.records", "Signal"),
     "SignalStatus": ("perdure.domain.run", "SignalStatus"),
     "SignalType": ("perdure.domain.run", "SignalType"),
+    "Stage": ("perdure.core.journal_links", "Stage"),
     "Step": ("perdure.domain.records", "Step"),
     "StepRef": ("perdure.domain.handles", "StepRef"),
     "StepStatus": ("perdure.domain.run", "StepStatus"),
@@ -146,6 +169,8 @@ _HOMES: Final = {
     "ToolCallRef": ("perdure.domain.handles", "ToolCallRef"),
     "ToolCallStatus": ("perdure.domain.run", "ToolCallStatus"),
     "Trace": ("perdure.domain.trace", "Trace"),
+    "Turn": ("perdure.domain.turn", "Turn"),
+    "TurnRef": ("perdure.domain.turn", "TurnRef"),
     "Window": ("perdure.domain.memory", "Window"),
     "open": ("perdure.compose", "open_plane"),
     "tenant_uuid": ("perdure.domain.ids", "tenant_uuid"),

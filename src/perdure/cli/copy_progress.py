@@ -57,6 +57,6 @@ def _moving_line() -> Iterator[Progress]:
 def report_text(report: CopyReport) -> str:
     """How far a copy has come, in one line."""
     return (
-        f"{report.phase:<8}  {report.containers} containers, {report.entries} entries and {report.rows} rows copied, "
-        f"{report.removed} removed, {report.verified} compared"
+        f"{report.phase:<8}  {report.containers} containers, {report.entries} entries, {report.rows} rows and "
+        f"{report.objects} objects copied, {report.removed} removed, {report.verified} compared"
     )

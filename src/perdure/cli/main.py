@@ -30,9 +30,13 @@ class Entry:
 
 COMMANDS: Final[Mapping[str, Entry]] = MappingProxyType(
     {
+        "cxdb-serve": Entry(
+            module="cxdb_serve", member="cxdb_serve", summary="Serve turns to clients that speak CXDB's protocol."
+        ),
         "demo": Entry(module="demo", member="demo", summary="Triage the commits of a git repository, end to end."),
         "events": Entry(module="events", member="app", summary="Look at the event log, and follow it."),
         "migrate": Entry(module="migrate", member="migrate", summary="Bring a database's schema to this release."),
+        "objects": Entry(module="objects", member="app", summary="Bytes under the address of their content."),
         "outbox": Entry(module="outbox", member="app", summary="Look at effects on their way out; requeue, prune."),
         "pg": Entry(module="pg", member="app", summary="The embedded PostgreSQL server by hand."),
         "relay": Entry(module="relay", member="relay", summary="Deliver effects until it is stopped."),
@@ -41,6 +45,7 @@ COMMANDS: Final[Mapping[str, Entry]] = MappingProxyType(
         "signals": Entry(module="signals", member="app", summary="List signals by status, type and age."),
         "tenants": Entry(module="tenants", member="app", summary="Add tenants; grant and revoke membership."),
         "trace": Entry(module="trace", member="trace", summary="Everything that came of a signal, as a tree."),
+        "turns": Entry(module="turns", member="app", summary="Conversations: contexts, turns and forks."),
     }
 )
 
