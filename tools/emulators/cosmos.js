@@ -68,6 +68,7 @@ class Held extends Undoable {
     const partition = this.partitionOf(data);
     if (!this.partitions.has(partition)) this.partitions.set(partition, new Map());
     this.partitions.get(partition).set(rid, item);
+    this.partitions.get(partition).sorted = undefined;
     if (data.ttl !== undefined) this.mortal.add(rid);
     return super.set(rid, item);
   }
@@ -77,6 +78,7 @@ class Held extends Undoable {
     const partition = this.partitionOf(item.read());
     const others = this.partitions.get(partition);
     others.delete(rid);
+    others.sorted = undefined;
     if (others.size === 0) this.partitions.delete(partition);
     this.mortal.delete(rid);
     return super.delete(rid);
@@ -101,12 +103,32 @@ function narrow(items, { query, parameters = [] }, { maxItemCount, continuation 
   const found = items._data.partitions.get(given("@p")) || new Map();
   if (!query.includes("c.id >= @start AND c.id < @end")) return found;
   const [start, end] = [given("@start"), given("@end")];
-  const within = [...found].filter(([, item]) => item.read().id >= start && item.read().id < end);
+  const sorted = inOrder(found);
+  let within = sorted.slice(firstFrom(sorted, start), firstFrom(sorted, end));
   const order = query.match(/ ORDER BY c\.id (ASC|DESC)$/);
-  if (!order || !(maxItemCount > 0) || continuation) return new Map(within);
-  const sign = order[1] === "ASC" ? 1 : -1;
-  within.sort(([, one], [, other]) => (one.read().id < other.read().id ? -sign : sign));
-  return new Map(within.slice(0, maxItemCount + 1));
+  if (order && maxItemCount > 0 && !continuation) {
+    within = order[1] === "ASC" ? within.slice(0, maxItemCount + 1) : within.slice(-maxItemCount - 1);
+  }
+  return new Map(within.map(({ rid, item }) => [rid, item]));
+}
+
+// The items of a partition by their ids, sorted again only after one came or went.
+function inOrder(found) {
+  if (!found.sorted) {
+    found.sorted = [...found].map(([rid, item]) => ({ id: item.read().id, rid, item }));
+    found.sorted.sort((one, other) => (one.id < other.id ? -1 : 1));
+  }
+  return found.sorted;
+}
+
+function firstFrom(sorted, id) {
+  let [low, high] = [0, sorted.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (sorted[middle].id < id) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 function lookAtFew() {
