@@ -155,7 +155,10 @@ def check_registry(seen: dict[str, Any]) -> None:
         "t_acme/tables/dynamodb",
         "t_system/routes/firestore",
     ]
-    assert seen["coverage"] == [[kind, "available"] for kind in CHOICES]
+    assert seen["coverage"] == [
+        *([kind, "available"] for kind in CHOICES),
+        *([kind, "missing"] for kind in ("turns", "objects")),
+    ]
 
 
 def check_refusals(seen: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from tests.support.databases import DIRECT, Database, engines
 
 EVERYBODY = {"perdure_app", "perdure_relay", "perdure_maintenance"}
 EXECUTABLE = {
+    "add_object_chunks": {"perdure_app"},
     "admit": {"perdure_app"},
     "append_log": {"perdure_app"},
     "claim_outbox": {"perdure_relay"},
@@ -19,6 +20,7 @@ EXECUTABLE = {
     "configure_log": {"perdure_app"},
     "current_tenant_id": EVERYBODY,
     "current_user_id": EVERYBODY,
+    "delete_object": {"perdure_app"},
     "end_overdue_waits": {"perdure_relay"},
     "erase_log": {"perdure_app"},
     "erase_rows": {"perdure_app"},
@@ -28,6 +30,7 @@ EXECUTABLE = {
     "instant": EVERYBODY,
     "prune_outbox": {"perdure_relay", "perdure_maintenance"},
     "renew_run_lease": {"perdure_app"},
+    "put_object": {"perdure_app"},
     "requeue_outbox": {"perdure_app", "perdure_relay"},
     "restore_log": {"perdure_app"},
     "restore_rows": {"perdure_app"},
