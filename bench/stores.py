@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from itertools import count
 from typing import Final
 
-from bench.report import Row, Target, progress
-from bench.rounds import Series, Subject, compare_latencies
+from bench.report import Row, progress
+from bench.rounds import Subject, compare_latencies
 from bench.server import Server
 from bench.settings import Settings
 from bench.store_engines import CONTENT, ENGINES, Engine
+from bench.store_rows import BARE, numbers, row, subject
 from perdure.domain.container import make_space, session_container, stream_container
 from perdure.domain.log import APPEND_ENTRIES_MAX, LogSettings, NewEntry
 from perdure.domain.table import table_container
@@ -19,10 +18,6 @@ from perdure.domain.versioned import PutRow, RowVersion
 SPACE: Final = make_space(tenant="t_bench", mode="lab", env="dev", project="default")
 TIMEOUT_S: Final = 30.0
 PAGE_ROWS: Final = 100
-BARE: Final = "bare write"
-GROWTH: Final = Target(quantity="growth", bound=1.2)
-
-_numbers = count(1)
 
 
 async def measure(server: Server, settings: Settings) -> list[Row]:
@@ -38,7 +33,7 @@ async def measure(server: Server, settings: Settings) -> list[Row]:
 async def _measure_engine(engine: Engine, settings: Settings) -> list[Row]:
     section = f"stores: {engine.name}{' (emulator)' if engine.emulator else ''}"
     subjects = [
-        _subject(BARE, lambda number: engine.bare(f"k{number:012}")),
+        subject(BARE, lambda number: engine.bare(f"k{number:012}")),
         await _append(engine),
         await _compare_and_swap(engine),
         await _page(engine),
@@ -53,33 +48,9 @@ async def _measure_engine(engine: Engine, settings: Settings) -> list[Row]:
     )
     grown = {sessions[history].name for history in settings.store_histories}
     return [
-        _row(section, name, series, growth=series.latency_ratio(empty) if name in grown else None)
+        row(section, name, series, growth=series.latency_ratio(empty) if name in grown else None)
         for name, series in found.items()
     ]
-
-
-def _row(section: str, what: str, series: Series, *, growth: float | None = None) -> Row:
-    return Row(
-        section=section,
-        what=what,
-        p50_ms=series.percentile_ms(0.5),
-        p95_ms=series.percentile_ms(0.95),
-        p99_ms=series.percentile_ms(0.99),
-        rate=series.rate(),
-        latency_a=series.latency_ratio(BARE),
-        growth=growth,
-        targets=() if growth is None else (GROWTH,),
-    )
-
-
-def _subject(name: str, perform: Callable[[int], Awaitable[object]]) -> Subject:
-    async def one(_worker: int, number: int) -> None:
-        await perform(number)
-
-    def prepare(wanted: int) -> Sequence[int]:
-        return [next(_numbers) for _ in range(wanted)]
-
-    return Subject(name=name, prepare=prepare, perform=one)
 
 
 async def _append(engine: Engine) -> Subject:
@@ -88,7 +59,7 @@ async def _append(engine: Engine) -> Subject:
     async def perform(number: int) -> None:
         await engine.backend.logs.append(stream, [_entry(number)], timeout_s=TIMEOUT_S)
 
-    return _subject("append one event of 1 KB to a stream", perform)
+    return subject("append one event of 1 KB to a stream", perform)
 
 
 async def _compare_and_swap(engine: Engine) -> Subject:
@@ -104,7 +75,7 @@ async def _compare_and_swap(engine: Engine) -> Subject:
         assert row is not None
         state["version"] = row.version
 
-    return _subject("compare-and-swap of a row of 1 KB", perform)
+    return subject("compare-and-swap of a row of 1 KB", perform)
 
 
 async def _page(engine: Engine) -> Subject:
@@ -119,20 +90,20 @@ async def _page(engine: Engine) -> Subject:
         page = await engine.backend.rows.query(table, prefix=prefix, limit=PAGE_ROWS, timeout_s=TIMEOUT_S)
         assert len(page.rows) == PAGE_ROWS
 
-    return _subject(f"page of {PAGE_ROWS} rows of 1 KB by prefix, of 1,000", perform)
+    return subject(f"page of {PAGE_ROWS} rows of 1 KB by prefix, of 1,000", perform)
 
 
 async def _session(engine: Engine, history: int) -> Subject:
     session = session_container(SPACE, user="u", session=f"with {history}")
     settings = LogSettings(ttl_s=86_400)
     for start in range(0, history, APPEND_ENTRIES_MAX):
-        entries = [_entry(next(_numbers)) for _ in range(start, min(start + APPEND_ENTRIES_MAX, history))]
+        entries = [_entry(next(numbers)) for _ in range(start, min(start + APPEND_ENTRIES_MAX, history))]
         await engine.backend.logs.append(session, entries, settings=settings, timeout_s=TIMEOUT_S)
 
     async def perform(number: int) -> None:
         await engine.backend.logs.append(session, [_entry(number)], settings=settings, timeout_s=TIMEOUT_S)
 
-    return _subject(f"append a message to a session of {history:,}", perform)
+    return subject(f"append a message to a session of {history:,}", perform)
 
 
 def _entry(number: int) -> NewEntry:

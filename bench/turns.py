@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from itertools import count
 from typing import Final
 
-from bench.report import Row, Target, progress
-from bench.rounds import Series, Subject, compare_latencies
+from bench.report import Row, progress
+from bench.rounds import Subject, compare_latencies
 from bench.server import Server
 from bench.settings import Settings
 from bench.store_engines import ENGINES, Engine
+from bench.store_rows import BARE, numbers, row, subject
 from perdure.adapters.objectstore.opening import memory
 from perdure.core.environment import system_environment
 from perdure.core.objects import StoreBlobs
@@ -22,10 +21,6 @@ from perdure.domain.turn import NewTurn
 SPACE: Final = make_space(tenant="t_bench", mode="lab", env="dev", project="default")
 TIMEOUT_S: Final = 30.0
 PAGE_TURNS: Final = 64
-BARE: Final = "bare write"
-FLAT: Final = Target(quantity="growth", bound=1.2)
-
-_numbers = count(1)
 
 
 async def measure(server: Server, settings: Settings) -> list[Row]:
@@ -43,7 +38,7 @@ async def _measure_engine(engine: Engine, settings: Settings) -> list[Row]:
     turns = _turns(engine)
     depths = (10, *settings.store_histories)
     subjects = [
-        _subject(BARE, lambda number: engine.bare(f"t{number:012}")),
+        subject(BARE, lambda number: engine.bare(f"t{number:012}")),
         await _append(turns, 100, "100 B"),
         await _append(turns, 10_000, "10 KB"),
         await _page(turns),
@@ -56,7 +51,7 @@ async def _measure_engine(engine: Engine, settings: Settings) -> list[Row]:
     )
     deep = {forks[depth].name for depth in depths[1:]}
     return [
-        _row(section, name, series, growth=series.latency_ratio(shallow) if name in deep else None)
+        row(section, name, series, growth=series.latency_ratio(shallow) if name in deep else None)
         for name, series in found.items()
     ]
 
@@ -67,30 +62,6 @@ def _turns(engine: Engine) -> StoredTurns:
     return StoredTurns(parts, StoreBlobs(memory(mode="lab", env="dev", environment=environment)))
 
 
-def _row(section: str, what: str, series: Series, *, growth: float | None = None) -> Row:
-    return Row(
-        section=section,
-        what=what,
-        p50_ms=series.percentile_ms(0.5),
-        p95_ms=series.percentile_ms(0.95),
-        p99_ms=series.percentile_ms(0.99),
-        rate=series.rate(),
-        latency_a=series.latency_ratio(BARE),
-        growth=growth,
-        targets=() if growth is None else (FLAT,),
-    )
-
-
-def _subject(name: str, perform: Callable[[int], Awaitable[object]]) -> Subject:
-    async def one(_worker: int, number: int) -> None:
-        await perform(number)
-
-    def prepare(wanted: int) -> Sequence[int]:
-        return [next(_numbers) for _ in range(wanted)]
-
-    return Subject(name=name, prepare=prepare, perform=one)
-
-
 async def _append(turns: StoredTurns, size: int, called: str) -> Subject:
     context = await turns.create(SPACE, timeout_s=TIMEOUT_S)
 
@@ -98,7 +69,7 @@ async def _append(turns: StoredTurns, size: int, called: str) -> Subject:
         payload = number.to_bytes(8, "big") + bytes(size - 8)
         await turns.append(SPACE, context.context_id, _turn(number, payload), timeout_s=TIMEOUT_S)
 
-    return _subject(f"append a turn of {called}", perform)
+    return subject(f"append a turn of {called}", perform)
 
 
 async def _page(turns: StoredTurns) -> Subject:
@@ -108,7 +79,7 @@ async def _page(turns: StoredTurns) -> Subject:
         page = await turns.list(SPACE, context_id, limit=PAGE_TURNS, timeout_s=TIMEOUT_S)
         assert len(page) == PAGE_TURNS
 
-    return _subject(f"the newest {PAGE_TURNS} turns of 100 B", perform)
+    return subject(f"the newest {PAGE_TURNS} turns of 100 B", perform)
 
 
 async def _fork(turns: StoredTurns, depth: int) -> Subject:
@@ -117,14 +88,14 @@ async def _fork(turns: StoredTurns, depth: int) -> Subject:
     async def perform(_number: int) -> None:
         await turns.create(SPACE, base_turn_id=head, timeout_s=TIMEOUT_S)
 
-    return _subject(f"fork at depth {depth:,}", perform)
+    return subject(f"fork at depth {depth:,}", perform)
 
 
 async def _conversation(turns: StoredTurns, depth: int) -> tuple[str, str]:
     context = await turns.create(SPACE, timeout_s=TIMEOUT_S)
     head = context.head_turn_id
     for _ in range(depth):
-        turn = _turn(next(_numbers), bytes(100))
+        turn = _turn(next(numbers), bytes(100))
         head = (await turns.append(SPACE, context.context_id, turn, timeout_s=TIMEOUT_S)).turn_id
     return context.context_id, head
 

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from perdure.core.relay_attempt import failed, lease_expired
 from perdure.core.relay_deliveries import Deliveries
-from perdure.core.relay_recording import BACKOFF_S_MIN, Recorder, backoff_after
+from perdure.core.relay_recording import BACKOFF_S_MIN, DeliveryRecorder, backoff_after
 from perdure.core.relay_settings import (
     EVERY_TYPE,
     RelayCounters,
@@ -75,7 +75,7 @@ class Relay:
         self._claims = bool(deliverers)
         self._effect_types = () if EVERY_TYPE in deliverers else tuple(sorted(deliverers))
         self._wake = asyncio.Event()
-        self._recorder = Recorder(
+        self._recorder = DeliveryRecorder(
             store,
             environment=environment,
             counters=self.counters,

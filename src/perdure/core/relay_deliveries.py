@@ -9,7 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from perdure.core.relay_attempt import TIMED_OUT, delivered, delivery_of, described, error_of, failed
-from perdure.core.relay_recording import Held, Recorder
+from perdure.core.relay_recording import DeliveryRecorder, Held
 from perdure.core.relay_settings import EVERY_TYPE, RelayCounters, RelaySettings, Surroundings
 from perdure.errors import PerdureError
 from perdure.ports.environment import Environment
@@ -26,7 +26,7 @@ class Deliveries:
         store: OutboxStore,
         deliverers: Mapping[str, Deliverer],
         *,
-        recorder: Recorder,
+        recorder: DeliveryRecorder,
         environment: Environment,
         settings: RelaySettings,
         counters: RelayCounters,

@@ -50,7 +50,7 @@ class _Waiting:
     answer: asyncio.Future[Answer | None]
 
 
-class Recorder:
+class DeliveryRecorder:
     """Writes outcomes and tells what follows: counts, log lines, and the hook of dead letters."""
 
     def __init__(
