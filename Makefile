@@ -8,6 +8,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export VENV
 
+# Tests start hundreds of children: what one has compiled the next one need not, whatever the environment says.
+export PYTHONDONTWRITEBYTECODE :=
+
 # Two workers fill the machines that CI has; a class, or the functions of a file, stay on one, with what they share.
 WORKERS ?= 2
 PYTEST := $(BIN)/pytest

@@ -31,7 +31,7 @@ class Row:
     Times are in milliseconds and vary with the machine; the ratios are what is compared. ``latency_a`` and
     ``latency_b``: p50 by that of the floor; ``rate_a``: operations a second by those of floor A with as many workers;
     ``rate_one``: by its own with one worker; ``rate_early``: by its own when the tables were nearly empty; ``growth``:
-    p50 by that of the same operation on something empty.
+    p50 by that of the same operation on something empty; ``stored``: bytes on the disk by bytes that were given.
     """
 
     section: str
@@ -47,6 +47,7 @@ class Row:
     rate_early: float | None = None
     growth: float | None = None
     scans: int | None = None
+    stored: float | None = None
     targets: tuple[Target, ...] = field(default=())
 
     def value(self, quantity: Quantity) -> float | None:
@@ -74,6 +75,7 @@ _SHORT: Final[dict[str, str]] = {
     "rate_early": "late/early",
     "growth": "time/empty",
     "scans": "seq scans",
+    "stored": "stored",
 }
 _WHAT_WIDTH: Final = 46
 _COLUMN_WIDTH: Final = 10

@@ -23,6 +23,8 @@ class Settings:
     store_rounds: int
     store_count: int
     store_histories: tuple[int, ...]
+    turn_rounds: int
+    turn_count: int
 
 
 FULL = Settings(
@@ -40,6 +42,8 @@ FULL = Settings(
     store_rounds=20,
     store_count=25,
     store_histories=(10, 1_000, 10_000),
+    turn_rounds=12,
+    turn_count=12,
 )
 
 QUICK = Settings(
@@ -57,4 +61,6 @@ QUICK = Settings(
     store_rounds=5,
     store_count=10,
     store_histories=(10, 1_000),
+    turn_rounds=4,
+    turn_count=6,
 )

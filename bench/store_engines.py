@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import os
 import sqlite3
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,8 @@ Bare = Callable[[str], Awaitable[object]]
 
 CONTENT = "x" * 1_000
 
+_databases = count(1)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
@@ -60,16 +64,15 @@ async def memory(server: Server) -> AsyncIterator[Engine]:
     async def bare(key: str) -> None:
         found[key] = CONTENT
 
-    async with _documents(MemoryDriver()) as backend:
+    async with documents(MemoryDriver()) as backend:
         yield Engine(name="memory", backend=backend, bare=bare)
 
 
 @asynccontextmanager
 async def filesystem(server: Server) -> AsyncIterator[Engine]:
     """A directory: the floor is a write and an fdatasync on the same disk, in a thread."""
-    folder = server.directory.parent / "filesystem-bench"
-    folder.mkdir()
-    with ThreadPoolExecutor(1) as thread, _file(folder / "bare") as descriptor:
+    folder = Path(tempfile.mkdtemp(prefix="filesystem-", dir=server.directory.parent))
+    with ThreadPoolExecutor(1) as thread, open_file(folder / "bare") as descriptor:
         loop = asyncio.get_running_loop()
 
         def write(key: str) -> None:
@@ -79,15 +82,14 @@ async def filesystem(server: Server) -> AsyncIterator[Engine]:
         async def bare(key: str) -> None:
             await loop.run_in_executor(thread, write, key)
 
-        async with _documents(FilesystemDriver(folder / "store")) as backend:
+        async with documents(FilesystemDriver(folder / "store")) as backend:
             yield Engine(name="filesystem", backend=backend, bare=bare)
 
 
 @asynccontextmanager
 async def sqlite(server: Server) -> AsyncIterator[Engine]:
     """One file: the floor is an INSERT of one row, committed, in a thread."""
-    folder = server.directory.parent / "sqlite-bench"
-    folder.mkdir()
+    folder = Path(tempfile.mkdtemp(prefix="sqlite-", dir=server.directory.parent))
     with ThreadPoolExecutor(1) as thread:
         loop = asyncio.get_running_loop()
         connection = await loop.run_in_executor(thread, _bare_file, folder / "bare.db")
@@ -95,7 +97,7 @@ async def sqlite(server: Server) -> AsyncIterator[Engine]:
         async def bare(key: str) -> None:
             await loop.run_in_executor(thread, connection.execute, "INSERT INTO bare VALUES (?, ?)", (key, CONTENT))
 
-        async with _documents(SqliteDriver(folder / "store.db")) as backend:
+        async with documents(SqliteDriver(folder / "store.db")) as backend:
             yield Engine(name="sqlite", backend=backend, bare=bare)
         await loop.run_in_executor(thread, connection.close)
 
@@ -103,7 +105,7 @@ async def sqlite(server: Server) -> AsyncIterator[Engine]:
 @asynccontextmanager
 async def postgres(server: Server) -> AsyncIterator[Engine]:
     """PostgreSQL: the floor is an INSERT of one row, autocommitted."""
-    database = await server.create_database("stores")
+    database = await server.create_database(f"stores_{next(_databases)}")
     install_bare(server, database=database)
     dsn = server.dsn("app", database=database)
     async with AsyncExitStack() as stack:
@@ -151,7 +153,7 @@ async def dynamodb(server: Server) -> AsyncIterator[Engine]:
             async def bare(key: str) -> None:
                 await loop.run_in_executor(thread, put, key)
 
-            async with _documents(driver) as backend:
+            async with documents(driver) as backend:
                 yield Engine(name="dynamodb", backend=backend, bare=bare, emulator=True)
     finally:
         engine.discard()
@@ -172,7 +174,7 @@ async def firestore_fake(server: Server) -> AsyncIterator[Engine]:
             await client.collection("bare").document(key).create({"content": CONTENT})
 
         clock = system_environment().clock
-        async with _documents(FirestoreDriver(project=project, endpoint=engine.endpoint, clock=clock)) as backend:
+        async with documents(FirestoreDriver(project=project, endpoint=engine.endpoint, clock=clock)) as backend:
             yield Engine(name="firestore", backend=backend, bare=bare, emulator=True)
     finally:
         os.environ.pop("FIRESTORE_EMULATOR_HOST", None)
@@ -190,7 +192,7 @@ async def cosmos(server: Server) -> AsyncIterator[Engine]:
     try:
         database = engine.new_database()
         async with (
-            _documents(engine.driver(database)) as backend,
+            documents(engine.driver(database)) as backend,
             CosmosClient(engine.endpoint, KEY, enable_endpoint_discovery=False) as client,
         ):
             container = client.get_database_client(database).get_container_client("perdure")
@@ -207,7 +209,8 @@ ENGINES = (memory, filesystem, sqlite, postgres, dynamodb, firestore_fake, cosmo
 
 
 @asynccontextmanager
-async def _documents(driver: DocumentDriver) -> AsyncIterator[DocumentBackend]:
+async def documents(driver: DocumentDriver) -> AsyncIterator[DocumentBackend]:
+    """A backend over a driver, open."""
     backend = DocumentBackend(driver, mode="lab", env="dev", environment=system_environment())
     await backend.open()
     try:
@@ -217,7 +220,8 @@ async def _documents(driver: DocumentDriver) -> AsyncIterator[DocumentBackend]:
 
 
 @contextlib.contextmanager
-def _file(path: Path) -> Iterator[int]:
+def open_file(path: Path) -> Iterator[int]:
+    """The descriptor of a file that is appended to."""
     descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
     try:
         yield descriptor

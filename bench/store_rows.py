@@ -10,6 +10,7 @@ from bench.report import Row, Target
 from bench.rounds import Series, Subject
 
 BARE: Final = "bare write"
+SYNC: Final = "write and fsync of 10 KB"
 GROWTH: Final = Target(quantity="growth", bound=1.2)
 
 numbers = count(1)

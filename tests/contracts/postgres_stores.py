@@ -38,8 +38,7 @@ class StoresOnPostgres:
         if self._clock.ahead_s:
             await self._clock.reset()
         # What one test lets expire is not for another one to sweep up.
-        shared_database.query("DELETE FROM perdure.logs")
-        shared_database.query("DELETE FROM perdure.versioned_rows")
+        shared_database.query("DELETE FROM perdure.logs; DELETE FROM perdure.versioned_rows")
 
     async def open_backend(self) -> Backend:
         """Another client of the same database, with a pool of its own."""

@@ -17,7 +17,7 @@ from perdure.testing.contracts import (
     TurnsContract,
 )
 from tests.contracts.document_stores import StoresOnDocuments
-from tests.contracts.turn_stores import TurnsOnBackend
+from tests.contracts.turn_stores import TurnsAtLength, TurnsOnEmulator
 from tests.support.cosmos import LARGE_BODIES, CosmosServer
 
 pytestmark = LARGE_BODIES
@@ -68,5 +68,10 @@ class TestRoutesOnCosmos(OnCosmos, StoresOnDocuments, RoutesContract):
     pass
 
 
-class TestTurnsOnCosmos(OnCosmos, StoresOnDocuments, TurnsOnBackend, TurnsContract):
+class TestTurnsOnCosmos(OnCosmos, StoresOnDocuments, TurnsOnEmulator, TurnsContract):
+    pass
+
+
+@pytest.mark.soak
+class TestTurnsOnCosmosAtLength(OnCosmos, StoresOnDocuments, TurnsAtLength, TurnsContract):
     pass

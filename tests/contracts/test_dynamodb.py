@@ -17,7 +17,7 @@ from perdure.testing.contracts import (
     TurnsContract,
 )
 from tests.contracts.document_stores import StoresOnDocuments
-from tests.contracts.turn_stores import TurnsOnBackend
+from tests.contracts.turn_stores import TurnsAtLength, TurnsOnEmulator
 from tests.support.dynamodb import DynamoDbServer
 
 
@@ -66,5 +66,10 @@ class TestRoutesOnDynamodb(OnDynamodb, StoresOnDocuments, RoutesContract):
     pass
 
 
-class TestTurnsOnDynamodb(OnDynamodb, StoresOnDocuments, TurnsOnBackend, TurnsContract):
+class TestTurnsOnDynamodb(OnDynamodb, StoresOnDocuments, TurnsOnEmulator, TurnsContract):
+    pass
+
+
+@pytest.mark.soak
+class TestTurnsOnDynamodbAtLength(OnDynamodb, StoresOnDocuments, TurnsAtLength, TurnsContract):
     pass

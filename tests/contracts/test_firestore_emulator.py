@@ -19,7 +19,7 @@ from perdure.testing.contracts import (
     TurnsContract,
 )
 from tests.contracts.document_stores import StoresOnDocuments
-from tests.contracts.turn_stores import TurnsOnBackend
+from tests.contracts.turn_stores import TurnsAtLength, TurnsOnEmulator
 from tests.support.firestore import EmulatorServer
 
 
@@ -66,5 +66,10 @@ class TestRoutesOnFirestoreEmulator(OnFirestoreEmulator, StoresOnDocuments, Rout
     pass
 
 
-class TestTurnsOnFirestoreEmulator(OnFirestoreEmulator, StoresOnDocuments, TurnsOnBackend, TurnsContract):
+class TestTurnsOnFirestoreEmulator(OnFirestoreEmulator, StoresOnDocuments, TurnsOnEmulator, TurnsContract):
+    pass
+
+
+@pytest.mark.soak
+class TestTurnsOnFirestoreEmulatorAtLength(OnFirestoreEmulator, StoresOnDocuments, TurnsAtLength, TurnsContract):
     pass

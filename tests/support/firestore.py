@@ -86,7 +86,16 @@ class EmulatorServer(FirestoreServer):
 
     def __init__(self) -> None:
         port = free_port()
-        command = ["java", "-Xmx512m", "-Duser.language=en", "-cp", str(EMULATOR), EMULATOR_MAIN]
+        command = [
+            "java",
+            "-Xmx512m",
+            "-XX:TieredStopAtLevel=1",
+            "-XX:+UseSerialGC",
+            "-Duser.language=en",
+            "-cp",
+            str(EMULATOR),
+            EMULATOR_MAIN,
+        ]
         super().__init__([*command, "--host=127.0.0.1", f"--port={port}"], port)
         self.wait_for("is now running")
 

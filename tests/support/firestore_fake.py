@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections import Counter
+from bisect import bisect_left, bisect_right, insort
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -64,13 +65,48 @@ class Failure:
     metadata: tuple[tuple[str, bytes], ...] = ()
 
 
+class Collection:
+    """The documents of one collection by name, and in the orders that somebody asked for."""
+
+    def __init__(self) -> None:
+        self.documents: dict[str, Message] = {}
+        self._orders: dict[str, list[tuple[bytes, str]]] = {}
+
+    def put(self, name: str, document: Message) -> None:
+        """Keep a document, instead of the one of that name."""
+        self.remove(name)
+        self.documents[name] = document
+        for path, order in self._orders.items():
+            if (key := order_key(document, path)) is not None:
+                insort(order, (key, name))
+
+    def remove(self, name: str) -> None:
+        """Keep it no more."""
+        document = self.documents.pop(name, None)
+        for path, order in self._orders.items() if document is not None else ():
+            if (key := order_key(document, path)) is not None:
+                del order[bisect_left(order, (key, name))]
+
+    def ordered(self, path: str) -> list[tuple[bytes, str]]:
+        """Keys and names in the order of one field; documents without it are left out."""
+        if path not in self._orders:
+            keys = ((order_key(document, path), name) for name, document in self.documents.items())
+            self._orders[path] = sorted((key, name) for key, name in keys if key is not None)
+        return self._orders[path]
+
+    def forget_orders(self) -> None:
+        """Somebody may change a document behind our back."""
+        self._orders.clear()
+
+
 class FirestoreFake:
     """The service, listening on a loopback port (a free one unless it is named) as long as the ``with`` block lasts."""
 
     def __init__(self, port: int = 0) -> None:
         self.requests: Counter[str] = Counter()
         self.failures: dict[str, list[Failure]] = {}
-        self._documents: dict[str, Message] = {}
+        self._collections: defaultdict[str, Collection] = defaultdict(Collection)
+        self._handed_out = False
         self._left_out = ""
         self._micros = 0
         self._lock = threading.Lock()
@@ -121,8 +157,13 @@ class FirestoreFake:
 
     def stored(self, name: str) -> Message:
         """The document whose name ends like this, as it is kept; a test may spoil it."""
-        (found,) = (document for key, document in self._documents.items() if key.endswith(name))
+        self._handed_out = True
+        all_documents = (pair for one in self._collections.values() for pair in one.documents.items())
+        (found,) = (document for key, document in all_documents if key.endswith(name))
         return found
+
+    def _collection(self, name: str) -> Collection:
+        return self._collections[name.rpartition("/")[0]]
 
     def _unary(self, method: str, answer: Callable[[Message], Message]) -> Callable[..., Message]:
         def handle(request: Message, context: Any) -> Message:
@@ -163,9 +204,9 @@ class FirestoreFake:
         results = [self._apply(request.database, write, view, now) for write in request.writes]
         for name, document in view.items():
             if document is None:
-                self._documents.pop(name, None)
+                self._collection(name).remove(name)
             else:
-                self._documents[name] = document
+                self._collection(name).put(name, document)
         return CommitResponse(write_results=results, commit_time=now)
 
     def _apply(self, database: str, write: Message, view: dict[str, Message | None], now: dict[str, int]) -> Message:
@@ -174,7 +215,7 @@ class FirestoreFake:
             raise Refusal(Code.UNIMPLEMENTED, "transforms")
         name = write.delete if operation == "delete" else write.update.name
         check_name(database, name)
-        current = view[name] if name in view else self._documents.get(name)
+        current = view[name] if name in view else self._collection(name).documents.get(name)
         check_precondition(write, current, name)
         if operation == "delete":
             view[name] = None
@@ -200,7 +241,7 @@ class FirestoreFake:
             check_name(request.database, name)
             if self._left_out and name.endswith(self._left_out):
                 continue
-            found = self._documents.get(name)
+            found = self._collection(name).documents.get(name)
             if found is None:
                 yield BatchGetResponse(missing=name, read_time=now)
             else:
@@ -208,21 +249,20 @@ class FirestoreFake:
 
     def _run_query(self, request: Message) -> Iterator[Message]:
         query = request.structured_query
-        path, direction, collection = check_query(query)
-        prefix = f"{request.parent}/{collection}/"
-        found = [
-            (key, document)
-            for name, document in self._documents.items()
-            if name.startswith(prefix) and "/" not in name.removeprefix(prefix)
-            if (key := order_key(document, path)) is not None
-        ]
-        found.sort(key=lambda pair: pair[0], reverse=direction == DESCENDING)
-        found = [pair for pair in found if in_range(query, pair[0], descending=direction == DESCENDING)]
-        if query.HasField("limit"):
-            found = found[: query.limit.value]
+        path, direction, collection_id = check_query(query)
+        collection = self._collections[f"{request.parent}/{collection_id}"]
+        if self._handed_out:
+            collection.forget_orders()
+        order = collection.ordered(path)
+        low, high = slice_of(query, order, descending=direction == DESCENDING)
+        if query.HasField("limit") and direction == DESCENDING:
+            low = max(low, high - query.limit.value)
+        elif query.HasField("limit"):
+            high = min(high, low + query.limit.value)
+        found = [name for _, name in order[low:high]]
         now = self._now()
-        for _, document in found:
-            yield QueryResponse(document=document, read_time=now)
+        for name in reversed(found) if direction == DESCENDING else found:
+            yield QueryResponse(document=collection.documents[name], read_time=now)
         if not found:
             yield QueryResponse(read_time=now)
 
@@ -327,17 +367,16 @@ def order_key(document: Message, path: str) -> bytes | None:
     return None
 
 
-def in_range(query: Message, key: bytes, *, descending: bool) -> bool:
-    """Whether a document lies between the cursors; ``before`` is about where it stands in the order."""
+def slice_of(query: Message, order: list[tuple[bytes, str]], *, descending: bool) -> tuple[int, int]:
+    """Where the documents between the cursors begin and end; ``before`` is about where they stand in the answer."""
+    low, high = 0, len(order)
     for cursor, is_start in ((query.start_at, True), (query.end_at, False)):
         for value in cursor.values:
             bound = (value.reference_value or value.string_value).encode()
-            if key == bound:
-                if cursor.before != is_start:
-                    return False
-            elif (key > bound) == (is_start == descending):
-                return False
-    return True
+            find = bisect_left if cursor.before != descending else bisect_right
+            place = find(order, bound, key=lambda pair: pair[0])
+            low, high = (max(low, place), high) if is_start != descending else (low, min(high, place))
+    return low, max(low, high)
 
 
 def main() -> None:

@@ -211,3 +211,13 @@ def test_pointers_are_in_the_order_of_time(one: datetime, other: datetime, targe
     if later > one:
         assert not start <= keys.pointer_sort(later, target) < end
     assert 0 <= keys.pointer_shard(target) < keys.POINTER_SHARDS
+
+
+def test_names_that_are_known_are_those_that_would_be_made() -> None:
+    keys.known_partition.cache_clear()
+    containers = [stream_container(SPACE, f"s{number}") for number in range(keys.NAMES_KNOWN_MAX + 2)]
+    first = [keys.log_partition(container) for container in containers]
+    assert keys.known_partition.cache_info().currsize == keys.NAMES_KNOWN_MAX
+    assert [keys.log_partition(container) for container in containers] == first
+    assert len(set(first)) == len(containers)
+    assert keys.rows_partition(containers[-1]) != keys.log_partition(containers[-1])

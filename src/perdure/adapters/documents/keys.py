@@ -11,6 +11,7 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from perdure.domain.route import RouteKey
 from perdure.domain.versioned import prefix_end
 
 NAME_CHARS_MAX: Final = 900  # a longer name is hashed; below what engines take, with room for what they put around it
+NAMES_KNOWN_MAX: Final = 4_096  # partitions that a process need not name again, at a kilobyte or two each
 POINTER_SHARDS: Final = 4  # partitions of one queue: changing it would lose what is announced in the others
 FIRST: Final = "-"  # of the characters of names: a key and it are the very next key there can be
 LAST: Final = "~"  # after every character that an encoded component holds
@@ -82,6 +84,13 @@ def _partition(word: str, *components: str | None) -> str:
     return f"{word}.{_capped(join(*components))}"
 
 
+# A partition is named at every read and write, and base32 in Python takes longer than all the rest of one.
+@lru_cache(maxsize=NAMES_KNOWN_MAX)
+def known_partition(holds: Holds, container: Container) -> str:
+    """The partition of a container, remembered."""
+    return _partition(holds, container.kind, *_space(container.space), *container.name)
+
+
 def _space(space: Space) -> tuple[str | None, ...]:
     return (space.tenant, space.mode, space.env, space.project, space.surface, space.app)
 
@@ -91,7 +100,7 @@ def _space(space: Space) -> tuple[str | None, ...]:
 
 def log_partition(log: Container) -> str:
     """One log, one partition."""
-    return _partition("log", log.kind, *_space(log.space), *log.name)
+    return known_partition("log", log)
 
 
 def gate_sort(epoch: int, version: int) -> str:
@@ -144,7 +153,7 @@ def marker_sort(epoch: int, entry_id: str) -> str:
 
 def rows_partition(rows: Container) -> str:
     """One table or set of boards, one partition."""
-    return _partition("rows", rows.kind, *_space(rows.space), *rows.name)
+    return known_partition("rows", rows)
 
 
 def row_sort(key: str) -> str:

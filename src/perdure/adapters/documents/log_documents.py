@@ -13,7 +13,7 @@ A log is a header, a gate, entries, a marker for each entry (from its id to its 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Literal, NoReturn, TypeAlias, TypeVar
 
@@ -113,7 +113,7 @@ class LogState:
 
     def appended(self, count: int, *, at: datetime) -> LogState:
         """What it is after so many more entries."""
-        return replace(self, sequence=self.sequence + count, touched_at=at)
+        return LogState(life=self.life, sequence=self.sequence + count, touched_at=at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,12 +63,16 @@ class LogLooking:
             if entry is None:
                 return None  # a fence: this life was judged to be over
             return LogState(life=life, sequence=entry.sequence, touched_at=entry.recorded_at)
+        return await self.without_entries(log, life, patience=patience)
+
+    async def without_entries(self, log: Container, life: Life, *, patience: Patience) -> LogState | None:
+        """A life of which no entry was found; None if it may be over."""
         # Nothing is there, or it was removed since the header was read. Removal begins with the oldest, so a last entry
         # that is still there is the last one.
         again = await self.life(log, patience=patience)
         if again is None or again.version != life.version:
             return None
-        return LogState(life=life, sequence=header.floor, touched_at=header.touched_at)
+        return LogState(life=life, sequence=life.header.floor, touched_at=life.header.touched_at)
 
     async def current(self, log: Container, *, patience: Patience) -> LogState | None:
         """The log, if there is one that is not past its lifetime."""

@@ -118,21 +118,27 @@ class LogReading:
     async def _backward(
         self, log: Container, life: Life, asked: Asked, *, patience: Patience
     ) -> tuple[LogState, _Scanned]:
-        floor = life.header.floor
-        state = await self._looking.tail(log, life, patience=patience)
-        if state is None:
-            raise _Moved
-        before = state.sequence + 1
-        if asked.after is not None:
+        epoch, floor = life.header.epoch, life.header.floor
+        if asked.after is None:
+            # The newest entry of this page is the last one of the log: nobody has to look for that before.
+            end = keys.entry_range(epoch, first=floor + 1)[1]
+            scanned = await self._scan(log, life, floor + 1, end, asked, 0, patience, reverse=True)
+            if not scanned.entries:
+                return _there(await self._looking.without_entries(log, life, patience=patience)), scanned
+            newest = scanned.entries[0]
+            state = LogState(life=life, sequence=newest.sequence, touched_at=newest.recorded_at)
+            before = newest.sequence + 1
+        else:
+            state = _there(await self._looking.tail(log, life, patience=patience))
             before = _number(life, asked.after)
             if before > state.sequence:
                 raise _unknown(life)
             if before <= floor and floor:
                 raise _expired(life)
-        if before <= floor + 1:
-            return state, _Scanned()
-        end = keys.entry_sort(life.header.epoch, before)
-        scanned = await self._scan(log, life, floor + 1, end, asked, 0, patience, reverse=True)
+            if before <= floor + 1:
+                return state, _Scanned()
+            end = keys.entry_sort(epoch, before)
+            scanned = await self._scan(log, life, floor + 1, end, asked, 0, patience, reverse=True)
         expected = range(before - 1, before - 1 - len(scanned.entries), -1)
         if not scanned.entries or [entry.sequence for entry in scanned.entries] != list(expected):
             raise _Moved
@@ -153,26 +159,27 @@ class LogReading:
         reverse: bool = False,
     ) -> _Scanned:
         """Entries from ``first`` to ``end``, as many as were asked for: one page of an engine that does not cut it."""
-        scanned = _Scanned(more=True)
+        entries: list[Entry] = []
+        more, size, count_max = True, 0, asked.limit + skipped
+        partition = keys.log_partition(log)
         start = keys.entry_sort(life.header.epoch, first)
-        size = 0
-        while scanned.more and len(scanned.entries) < asked.limit + skipped and size <= asked.bytes_max:
-            wanted = min(asked.limit + skipped - len(scanned.entries), SCAN_DOCUMENTS_MAX)
+        while more and len(entries) < count_max and size <= asked.bytes_max:
+            wanted = min(count_max - len(entries), SCAN_DOCUMENTS_MAX)
             page = await self._driver.scan(
-                keys.log_partition(log), start=start, end=end, limit=wanted, reverse=reverse, timeout_s=patience.left_s
+                partition, start=start, end=end, limit=wanted, reverse=reverse, timeout_s=patience.left_s
             )
             for document in page.documents:
                 entry = read_entry(log, document)
                 if entry is None:
                     raise _Moved  # a fence: this life is over
-                scanned.entries.append(entry)
-                size += len(entry.body) if len(scanned.entries) > skipped else 0
-            scanned.more = page.more
+                entries.append(entry)
+                size += len(entry.body) if len(entries) > skipped else 0
+            more = page.more
             if page.more and reverse:
                 end = page.documents[-1].sort
             elif page.more:
                 start = keys.after(page.documents[-1].sort)
-        return scanned
+        return _Scanned(entries=entries, more=more)
 
 
 def _cut(scanned: _Scanned, asked: Asked) -> _Scanned:
@@ -183,6 +190,12 @@ def _cut(scanned: _Scanned, asked: Asked) -> _Scanned:
         if count == asked.limit or (count and size > asked.bytes_max):
             return _Scanned(entries=scanned.entries[:count], more=True)
     return scanned
+
+
+def _there(state: LogState | None) -> LogState:
+    if state is None:
+        raise _Moved
+    return state
 
 
 def _number(life: Life, position: Position) -> int:

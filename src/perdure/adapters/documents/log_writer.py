@@ -105,6 +105,12 @@ class _Lane:
     task: asyncio.Task[None] | None = None
     turn: _Turn = field(default_factory=_Turn)
 
+    def give_up(self, append: Append) -> None:
+        """The time of a call is over; one that is under way knows itself when to end."""
+        if append in self.waiting:
+            self.waiting.remove(append)
+            append.fail(TimedOut("other appends to this log took all the time there was; nothing was done, try again"))
+
 
 @dataclass(slots=True)
 class _Tries:
@@ -151,17 +157,17 @@ class LogWriters:
             audit=audit,
             patience=self._driver.patience(timeout_s),
             answer=asyncio.get_running_loop().create_future(),
-            size=sum(len(entry.body) for entry in entries),
+            size=sum([len(entry.body) for entry in entries]),
         )
         lane = self._lane(log)
         lane.waiting.append(append)
         if lane.task is None:
             self._start(lane)
-        await asyncio.wait([append.answer], timeout=timeout_s)
-        if append.waits and append in lane.waiting:
-            lane.waiting.remove(append)
-            raise TimedOut("other appends to this log took all the time there was; nothing was done, try again")
-        return await append.answer
+        late = asyncio.get_running_loop().call_later(timeout_s, lane.give_up, append)
+        try:
+            return await append.answer
+        finally:
+            late.cancel()
 
     def forget(self, log: Container) -> None:
         """Look at the log again before the next append."""

@@ -10,6 +10,7 @@ import pytest
 
 from tests.adapters.cxdb.server.conversing import (
     APPEND,
+    ERROR,
     HELLO,
     WAIT_S,
     Client,
@@ -67,3 +68,19 @@ def test_a_server_that_stops_does_not_wait_for_ever(caplog: pytest.LogCaptureFix
 
         assert client.closed()
     assert "1 requests took too long" in caplog.text
+
+
+def test_a_connection_whose_request_takes_longer_than_it_may_be_idle_is_answered_and_then_idle():
+    with served(wrap=Held, idle_s=0.25) as running, running.client() as client:
+        store: Any = running.store
+        client.send(APPEND, append_turn(1, b"x"))
+        assert store.begun.wait(WAIT_S)
+        with running.client() as other:
+            assert other.closed()  # so the time of an idle connection is over, for the first one too
+        running.loop.call_soon_threadsafe(store.free.set)
+
+        answer = client.receive()
+
+        assert answer is not None
+        assert answer.msg_type == ERROR  # there is no such context
+        assert client.closed()

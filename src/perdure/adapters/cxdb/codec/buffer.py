@@ -69,7 +69,8 @@ class FrameBuffer:
 
         Raises ``LimitExceeded`` for a length above the limit, as soon as the four bytes that declare it are there.
         """
-        if self.pending_bytes < U32.size:
+        pending_bytes = self.pending_bytes
+        if pending_bytes < U32.size:
             return None
         (size,) = U32.unpack_from(self._held, self._at)
         if size > self._payload_bytes_max:
@@ -80,7 +81,7 @@ class FrameBuffer:
                 allowed=self._payload_bytes_max,
                 actual=size,
             )
-        if self.pending_bytes < HEADER_BYTES + size:
+        if pending_bytes < HEADER_BYTES + size:
             return None
         _, msg_type, flags, req_id = HEADER.unpack_from(self._held, self._at)
         start = self._at + HEADER_BYTES
@@ -88,7 +89,7 @@ class FrameBuffer:
         # Of an empty payload there is nothing to look at, and a view would keep the whole chunk alive.
         payload = memoryview(self._held)[start:end].toreadonly() if size else b""
         self._at = end
-        if self.pending_bytes == 0:
+        if pending_bytes == HEADER_BYTES + size:
             self._held, self._at = b"", 0
         return Frame(msg_type=msg_type, flags=flags, req_id=req_id, payload=payload)
 

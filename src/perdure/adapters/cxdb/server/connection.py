@@ -44,6 +44,9 @@ class Connection:
         self._buffer = FrameBuffer(payload_bytes_max=settings.payload_bytes_max)
         self._stopping = False
         self._idle = False
+        self._idle_since_s = 0.0
+        self._idle_over = False
+        self._watch: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -51,6 +54,7 @@ class Connection:
         self._task = asyncio.current_task()
         reason = "error"
         try:
+            self._watch_idle()
             reason = await self._serve()
         except OSError as exc:
             # The client is gone, or takes nothing: there is nobody to tell.
@@ -61,6 +65,8 @@ class Connection:
                 raise
             reason = "stopped"
         finally:
+            if self._watch is not None:
+                self._watch.cancel()
             await self._close()
             self._note(logging.DEBUG, "a connection ended", reason=reason)
 
@@ -86,14 +92,32 @@ class Connection:
         if self._stopping:
             return b""
         self._idle = True
+        self._idle_since_s = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(self._settings.idle_s):
-                return await self._reader.read(READ_BYTES)
-        except TimeoutError:
+            return await self._reader.read(READ_BYTES)
+        except asyncio.CancelledError:
+            if not self._idle_over or self._task is None or self._task.uncancel():
+                raise
             self._note(logging.INFO, "a connection was idle for too long", idle_s=self._settings.idle_s)
             return b""
         finally:
             self._idle = False
+
+    def _watch_idle(self) -> None:
+        """End the wait for bytes that has lasted too long, and look again when the one of now may have.
+
+        One timer for a connection: one for each read takes longer than to read a request.
+        """
+        idle_s = self._settings.idle_s
+        if idle_s is None:
+            return
+        loop = asyncio.get_running_loop()
+        waited_s = loop.time() - self._idle_since_s if self._idle else 0.0
+        if waited_s < idle_s:
+            self._watch = loop.call_later(idle_s - waited_s, self._watch_idle)
+        elif self._task is not None:
+            self._idle_over = True
+            self._task.cancel()
 
     async def _answer_all(self) -> bool:
         """Answer every frame that is complete; False: hang up. Raises ``LimitExceeded`` for one that is too large."""

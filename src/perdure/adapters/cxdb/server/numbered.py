@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from perdure.adapters.cxdb.server.numbering import declared_of
@@ -32,6 +32,13 @@ from perdure.ports.turns import TurnStore
 
 LOOKS_AT_ONCE: Final = 8  # contexts of a page that are read at the same time
 TURNS_KNOWN_MAX: Final = 10_000  # turns whose number need not be read again: heads and bases of contexts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredTurn(Turn):
+    """A turn with what was declared of it and a store of turns does not keep: in which encoding its payload is."""
+
+    encoding: int
 
 
 class NumberedTurns:
@@ -244,13 +251,17 @@ class NumberedTurns:
                 turn_id=str(declared.number),
             )
         self._remember(turn.turn_id, str(declared.number))
-        return replace(
-            turn,
+        return DeclaredTurn(
             context_id=str(context),
             turn_id=str(declared.number),
             parent_turn_id=str(declared.parent),
+            depth=turn.depth,
             type_id=declared.type_id,
-            idempotency_key=None,
+            type_version=turn.type_version,
+            payload=turn.payload,
+            content_hash=turn.content_hash,
+            recorded_at=turn.recorded_at,
+            encoding=declared.encoding,
         )
 
     async def _turn_id(self, number: int, *, timeout_s: float) -> str:
