@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from perdure.adapters.cxdb.server import Profile
 from perdure.adapters.sqlite.driver import SqliteDriver
 from perdure.core.journal_labels import run_label, session_label
 from perdure.domain.turn import NO_TURN, content_hash
@@ -14,6 +16,7 @@ from perdure.domain.turn_records.bundle import bundle
 from perdure.domain.turn_records.keys import agent_key, attractor_key
 from perdure.errors import PersistenceError
 from tests.contracts.turn_stores import BlobsInMemory
+from tests.support.recorded_servers import kept_by_server
 from tests.support.recorded_turns import (
     FaultyTurns,
     Kept,
@@ -32,8 +35,18 @@ RECORDS = 61  # of the whole script
 STRANGE = "rün|1:x\n🚀 '\"\\"
 
 
-async def told(words: Words | None = None) -> tuple[Kept, TurnsOver]:
-    kept = Kept()
+@pytest.fixture(params=["memory", *Profile])
+async def kept(request: pytest.FixtureRequest) -> AsyncIterator[Kept]:
+    """Turns in memory, and turns that only our own CXDB server shows, on a socket, in each of its profiles."""
+    if request.param == "memory":
+        yield Kept()
+        return
+    async with kept_by_server(request.param) as served:
+        yield served
+
+
+async def told(words: Words | None = None, *, kept: Kept | None = None) -> tuple[Kept, TurnsOver]:
+    kept = kept or Kept()
     turns = await kept.client()
     await Script(watched(turns, mode="required").recorder, words).tell()
     return kept, turns
@@ -100,8 +113,18 @@ async def test_p2_the_payloads_are_the_same_bytes_on_two_backends(tmp_path: Path
         assert [turn.content_hash for turn in turns] == [turn.content_hash for turn in other[context_id]]
 
 
-async def test_p6_telling_a_run_again_is_no_change() -> None:
-    _, turns = await told()
+async def test_p2_the_payloads_are_the_same_bytes_behind_a_server() -> None:
+    _, first = await told()
+    async with kept_by_server(Profile.IMPROVED) as served:
+        _, second = await told(kept=served)
+        one, other = await everything(first), await everything(second)
+    assert [[turn.payload for turn in own] for own in one.values()] == [
+        [turn.payload for turn in own] for own in other.values()
+    ]
+
+
+async def test_p6_telling_a_run_again_is_no_change(kept: Kept) -> None:
+    _, turns = await told(kept=kept)
     before = await everything(turns)
     again = watched(turns, mode="required")
     await Script(again.recorder).tell()
@@ -109,8 +132,8 @@ async def test_p6_telling_a_run_again_is_no_change() -> None:
     assert (again.recorder.status.written, again.recorder.status.replayed) == (RECORDS, RECORDS)
 
 
-async def test_p7_telling_a_run_again_through_another_client_is_no_change() -> None:
-    kept, turns = await told()
+async def test_p7_telling_a_run_again_through_another_client_is_no_change(kept: Kept) -> None:
+    _, turns = await told(kept=kept)
     before, bytes_before = await everything(turns), kept.all_bytes()
     other = await kept.client()
     await Script(watched(other, mode="required").recorder).tell()
@@ -118,8 +141,7 @@ async def test_p7_telling_a_run_again_through_another_client_is_no_change() -> N
     assert kept.all_bytes() == bytes_before
 
 
-async def test_p7_a_run_that_stopped_half_way_is_completed_by_telling_all_of_it() -> None:
-    kept = Kept()
+async def test_p7_a_run_that_stopped_half_way_is_completed_by_telling_all_of_it(kept: Kept) -> None:
     turns = await kept.client()
     await Script(watched(turns, mode="required").recorder).tell(stops_at_checkpoint=True)
     other = await kept.client()
@@ -132,8 +154,8 @@ async def test_p7_a_run_that_stopped_half_way_is_completed_by_telling_all_of_it(
     ]
 
 
-async def test_p8_another_payload_under_a_key_is_refused_and_changes_nothing() -> None:
-    kept, turns = await told()
+async def test_p8_another_payload_under_a_key_is_refused_and_changes_nothing(kept: Kept) -> None:
+    _, turns = await told(kept=kept)
     before = kept.all_bytes()
     with pytest.raises(PersistenceError) as refused:
         await Script(watched(await kept.client(), mode="required").recorder, Words(prompt="Another plan.")).tell()
@@ -143,8 +165,8 @@ async def test_p8_another_payload_under_a_key_is_refused_and_changes_nothing() -
     assert len(await every_context(turns)) == 6
 
 
-async def test_p8_in_best_effort_it_is_a_warning_and_the_run_goes_on() -> None:
-    kept, _ = await told()
+async def test_p8_in_best_effort_it_is_a_warning_and_the_run_goes_on(kept: Kept) -> None:
+    await told(kept=kept)
     before = kept.all_bytes()
     other = watched(await kept.client(), mode="best_effort")
     story = await Script(other.recorder, Words(prompt="Another plan.")).tell()
@@ -154,8 +176,8 @@ async def test_p8_in_best_effort_it_is_a_warning_and_the_run_goes_on() -> None:
     assert kept.all_bytes() == before
 
 
-async def test_p8_another_first_record_is_a_warning_too_and_one_for_each_that_refers_to_it() -> None:
-    kept, _ = await told()
+async def test_p8_another_first_record_is_a_warning_too_and_one_for_each_that_refers_to_it(kept: Kept) -> None:
+    await told(kept=kept)
     before = kept.all_bytes()
     other = watched(await kept.client(), mode="best_effort")
     await Script(other.recorder, Words(title="Another title")).tell()
@@ -182,8 +204,8 @@ async def test_a_run_with_gaps_that_is_told_again_gets_what_it_lacked_and_keeps_
 
 
 @pytest.mark.parametrize("messages", [300, 600])
-async def test_p11_sessions_of_more_than_256_and_512_turns_are_whole(messages: int) -> None:
-    kept, turns = await told(Words(messages=messages))
+async def test_p11_sessions_of_more_than_256_and_512_turns_are_whole(messages: int, kept: Kept) -> None:
+    _, turns = await told(Words(messages=messages), kept=kept)
     _, session, *_ = await every_context(turns)
     found = await turns_of(turns, session.context_id)
     assert len(found) == 17 + messages == session.head_depth
@@ -192,9 +214,9 @@ async def test_p11_sessions_of_more_than_256_and_512_turns_are_whole(messages: i
     assert other.recorder.status.replayed == RECORDS + messages
 
 
-async def test_p12_any_characters_are_fine_in_ids_prompts_and_nodes() -> None:
+async def test_p12_any_characters_are_fine_in_ids_prompts_and_nodes(kept: Kept) -> None:
     words = Words(run_id=STRANGE, session_id=STRANGE, node=STRANGE, prompt=STRANGE, dot=STRANGE, title=None)
-    kept, turns = await told(words)
+    _, turns = await told(words, kept=kept)
     (run,) = await turns.contexts(label=run_label(STRANGE))
     (session,) = await turns.contexts(label=session_label(STRANGE))
     started = (await records_of(turns, run.context_id))[3]
@@ -208,8 +230,7 @@ async def test_p12_any_characters_are_fine_in_ids_prompts_and_nodes() -> None:
     assert other.recorder.status.replayed == RECORDS
 
 
-async def test_d12_the_bundle_is_published_before_anything_is_written_and_has_every_type() -> None:
-    kept = Kept()
+async def test_d12_the_bundle_is_published_before_anything_is_written_and_has_every_type(kept: Kept) -> None:
     turns = FaultyTurns(await kept.client())
     await Script(watched(turns, mode="best_effort").recorder).tell()
     writes = [call for call in turns.calls if call in {"publish_bundle", "create", "fork", "append", "put_blob"}]
@@ -223,8 +244,8 @@ async def test_d12_the_bundle_is_published_before_anything_is_written_and_has_ev
         assert f'"{type_id}"'.encode() in expected
 
 
-async def test_a_published_bundle_is_only_looked_at() -> None:
-    kept, _ = await told()
+async def test_a_published_bundle_is_only_looked_at(kept: Kept) -> None:
+    await told(kept=kept)
     turns = FaultyTurns(await kept.client())
     await Script(watched(turns, mode="required").recorder).tell()
     assert (turns.calls[0], turns.calls.count("publish_bundle")) == ("find_bundle", 0)

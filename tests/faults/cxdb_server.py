@@ -7,6 +7,7 @@ its name.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import sys
@@ -14,18 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from perdure.adapters.cxdb.server import Profile, ServerSettings, serving
-from perdure.adapters.documents.backend import DocumentBackend
-from perdure.adapters.filesystem.driver import FilesystemDriver
-from perdure.adapters.postgres.backend import PostgresBackend
 from perdure.adapters.postgres.session import PoolSettings, Session
-from perdure.adapters.sqlite.driver import SqliteDriver
+from perdure.compose.backends import Lent
 from perdure.core.environment import system_environment
+from perdure.core.secrets import SystemSecrets
 from perdure.core.turn_store import StoredTurns, TurnParts
 from perdure.domain.container import Space, make_space
 from perdure.domain.turn import content_hash
-from perdure.ports.backend import Backend
+from perdure.ports.backend import BackendRequest
 
 SPACE = make_space(tenant="t_acme", mode="lab", env="dev", project="default")
+OPEN_TIMEOUT_S = 60.0
 
 
 class BlobsInFiles:
@@ -52,24 +52,25 @@ class BlobsInFiles:
         return path.read_bytes() if path.exists() else None
 
 
-async def open_backend(task: dict[str, Any]) -> Backend:
-    """The backend of the task."""
-    environment = system_environment()
-    if task["backend"] == "postgres":
-        session = Session(task["dsn"], settings=PoolSettings(connections_max=8))
-        await session.open()
-        return PostgresBackend(session, mode="lab", env="dev", environment=environment, owns_session=True)
-    path = Path(task["path"])
-    driver = FilesystemDriver(path / "documents") if task["backend"] == "filesystem" else SqliteDriver(path / "kept.db")
-    backend = DocumentBackend(driver, mode="lab", env="dev", environment=environment)
-    await backend.open()
-    return backend
-
-
 async def main(task: dict[str, Any]) -> None:
-    """Serve."""
-    backend = await open_backend(task)
-    parts = TurnParts(backend.logs, backend.rows, environment=system_environment(), sleep=asyncio.sleep)
+    """Serve what is kept in the place of the task."""
+    environment = system_environment()
+    session = Session(task["dsn"], settings=PoolSettings(connections_max=8))
+    if task["registry"]["backend"] == "postgres":
+        await session.open()
+    request = BackendRequest(
+        config=task["registry"]["config"],
+        mode="lab",
+        env="dev",
+        data_dir=Path(task["path"]),
+        secrets=SystemSecrets(os.environ),
+        environment=environment,
+        timeout_s=OPEN_TIMEOUT_S,
+    )
+    # Its module alone: the clients of the others would be most of the time that a start takes.
+    module = importlib.import_module(f"perdure.compose.backends.{task['registry']['backend']}")
+    backend = await module.spec(Lent(session=session)).open(request)
+    parts = TurnParts(backend.logs, backend.rows, environment=environment, sleep=asyncio.sleep)
     turns = StoredTurns(parts, BlobsInFiles(Path(task["path"])))
     settings = ServerSettings(port=0, profile=Profile(task["profile"]))
     async with serving(turns, SPACE, settings=settings, rows=backend.rows) as server:
@@ -77,6 +78,7 @@ async def main(task: dict[str, Any]) -> None:
         sys.stdout.flush()
         await asyncio.to_thread(sys.stdin.read)
     await backend.close()
+    await session.close()
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import struct
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +20,15 @@ from perdure.adapters.cxdb.codec.responses import decode_answer
 from perdure.adapters.cxdb.codec.turn_lists import TurnItem, TurnList
 from perdure.adapters.cxdb.server import Profile
 from tests.adapters.cxdb.server.conversing import LAST, WAIT_S, Client, get_last
-from tests.conftest import MakeDatabase
 from tests.support.children import child
+from tests.support.databases import Database
+from tests.support.places import KEPT, Place
 
 CLIENTS = 8
+EMULATED = ("dynamodb", "firestore", "cosmos")
 KILLED_AFTER = (5, 40)  # acknowledgements of a process
+EMULATED_KILLED_AFTER = (20,)  # where a start takes its time
+KILLED_AGAIN_AFTER = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233)
 
 
 @dataclass
@@ -97,18 +102,11 @@ def check(port: int, conversations: list[Conversation], *, keys: bool) -> None:
     assert twice <= (set() if keys else unsure)
 
 
-@pytest.mark.parametrize("profile", list(Profile))
-@pytest.mark.parametrize("backend", ["filesystem", "sqlite", "postgres"])
-async def test_what_was_acknowledged_is_served_after_a_killed_server(
-    request: pytest.FixtureRequest, tmp_path: Path, backend: str, profile: Profile
-) -> None:
-    task: dict[str, Any] = {"backend": backend, "path": str(tmp_path), "profile": profile.value}
-    if backend == "postgres":
-        make_database: MakeDatabase = request.getfixturevalue("make_database")
-        task["dsn"] = make_database("pg18").dsn("app")
-    keys = profile is Profile.IMPROVED
+async def killed_and_checked(task: dict[str, Any], *, kill_after: Sequence[int]) -> None:
+    """Servers that are killed, each after so many acknowledgements, and one that has it all."""
+    keys = task["profile"] == Profile.IMPROVED.value
     conversations: list[Conversation] = []
-    for kill_after in KILLED_AFTER:
+    for acknowledgements in kill_after:
         async with child("tests.faults.cxdb_server", task) as server:
             (port,) = await server.said(1)
             if not conversations:
@@ -120,7 +118,7 @@ async def test_what_was_acknowledged_is_served_after_a_killed_server(
             told = threading.Semaphore(0)
             with ThreadPoolExecutor(CLIENTS) as pool:
                 going = [pool.submit(one.go_on, port, again=keys, told=told) for one in conversations]
-                for _ in range(kill_after):
+                for _ in range(acknowledgements):
                     assert await asyncio.to_thread(told.acquire, timeout=WAIT_S)
                 server.kill()
                 for one in going:
@@ -129,8 +127,41 @@ async def test_what_was_acknowledged_is_served_after_a_killed_server(
     async with child("tests.faults.cxdb_server", task) as server:
         (port,) = await server.said(1)
         await asyncio.to_thread(check, port, conversations, keys=keys)
-        if profile is Profile.STRICT:
+        if not keys:
             await asyncio.to_thread(check_numbers, port, conversations)
+
+
+def task_of(database: Database, place: Place, folder: Path, profile: Profile) -> dict[str, Any]:
+    """What each server of a test is told."""
+    return {"dsn": database.dsn("app"), "registry": place.registry, "path": str(folder), "profile": profile.value}
+
+
+@pytest.mark.parametrize("profile", list(Profile))
+@pytest.mark.parametrize(
+    ("database", "place"), [pytest.param("pg18", backend, id=backend) for backend in KEPT], indirect=True
+)
+async def test_what_was_acknowledged_is_served_after_a_killed_server(
+    database: Database, place: Place, tmp_path: Path, profile: Profile
+) -> None:
+    kill_after = EMULATED_KILLED_AFTER if place.backend in EMULATED else KILLED_AFTER
+    await killed_and_checked(task_of(database, place, tmp_path, profile), kill_after=kill_after)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("profile", list(Profile))
+@pytest.mark.parametrize(
+    ("database", "place"),
+    [
+        *(pytest.param("pg18", backend, id=backend) for backend in KEPT),
+        pytest.param("pg15", "postgres", id="postgres-15"),
+        pytest.param("pg18", "firestore-emulator", id="firestore-emulator"),
+    ],
+    indirect=True,
+)
+async def test_a_server_is_killed_again_and_again(
+    database: Database, place: Place, tmp_path: Path, profile: Profile
+) -> None:
+    await killed_and_checked(task_of(database, place, tmp_path, profile), kill_after=KILLED_AGAIN_AFTER)
 
 
 def check_numbers(port: int, conversations: list[Conversation]) -> None:

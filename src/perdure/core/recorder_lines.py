@@ -131,7 +131,8 @@ class Track:
 
     ``labels`` are the context's, the first of which is its own. ``fork_from`` is the turn it is forked from, None for a
     root; where ``parent`` is given and the turn is not known yet, it is the parent's head by then. ``may_exist``:
-    somebody may have made it before, so look before making it. ``metadata`` goes with the first record.
+    somebody may have made it before, so look before making it. ``metadata`` goes with the first record, and so do the
+    labels, which some backends take from there alone.
     """
 
     def __init__(
@@ -156,6 +157,12 @@ class Track:
         self.locate: Locate | None = None
         self.context_id: str | None = None
         self.last_turn_id: str | None = None
+
+    def labelled(self, metadata: Mapping[str, object]) -> Mapping[str, object]:
+        """What goes with the first record, with all labels: they are made of ids, which are never redacted."""
+        about = metadata.get("context_metadata")
+        assert isinstance(about, Mapping), "every journal says what its context is about"
+        return {**metadata, "context_metadata": {**about, "labels": list(self.labels())}}
 
     @property
     def head_turn_id(self) -> str:

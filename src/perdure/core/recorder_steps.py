@@ -54,6 +54,7 @@ class Steps:
         self._clock = clock
         self._publishing = asyncio.Lock()
         self._is_published = False
+        self._takes_labels = True
 
     async def write(self, track: Track, draft: Draft, ends_s: float, step: Step) -> TurnRef:
         """Write a record. Sending it again after any failure sends the same bytes under the same key."""
@@ -118,12 +119,20 @@ class Steps:
     async def _open(self, track: Track, ends_s: float) -> None:
         if track.context_id is not None or (track.may_exist and await self._find(track, ends_s)):
             return
-        labels, left_s = track.labels(), self._left_s(ends_s)
+        if self._takes_labels:
+            try:
+                track.context_id = await self._make(track, track.labels(), ends_s)
+            except Unsupported:
+                self._takes_labels = False  # it takes them from the first record alone, or makes no contexts at all
+            else:
+                return
+        track.context_id = await self._make(track, (), ends_s)
+
+    async def _make(self, track: Track, labels: tuple[str, ...], ends_s: float) -> str:
+        left_s = self._left_s(ends_s)
         if track.fork_from is None:
-            made = await self._turns.create(labels=labels, timeout_s=left_s)
-        else:
-            made = await self._turns.fork(track.fork_from, labels=labels, timeout_s=left_s)
-        track.context_id = made.context_id
+            return (await self._turns.create(labels=labels, timeout_s=left_s)).context_id
+        return (await self._turns.fork(track.fork_from, labels=labels, timeout_s=left_s)).context_id
 
     async def _find(self, track: Track, ends_s: float) -> bool:
         own = track.labels()[0]
@@ -164,7 +173,7 @@ class Steps:
             step.name = REDACT
             metadata = {name: value for name, value in track.metadata().items() if value is not None}
             metadata, more = self._redaction.apply(draft.record_type.type_id, metadata)
-            values |= metadata
+            values |= track.labelled(metadata)
             redacted = None if redacted is None else redacted + (more or 0)
         step.name = ENCODE
         if draft.sequence_no is None:

@@ -72,7 +72,6 @@ class RunJournal(ParallelJournal):
             about = {
                 "client_tag": client_tag,
                 "title": title,
-                "labels": [run_label(run_id)],
                 "provenance": {"correlation_id": run_id},
             }
             return {

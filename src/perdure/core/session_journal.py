@@ -99,7 +99,6 @@ class SessionJournal(SessionRecords):
                 "context_metadata": {
                     "client_tag": client_tag,
                     "title": title,
-                    "labels": list(labels()),
                     "provenance": provenance if parent is not None else {"correlation_id": run_id or session_id},
                 },
                 "retention_class": retention_class,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable
@@ -116,7 +117,8 @@ class Connection:
     async def close(self) -> None:
         """Hang up and wait until it is done."""
         self.abort()
-        await self._writer.wait_closed()
+        with contextlib.suppress(OSError):  # the server hung up first, and rudely: it is closed all the same
+            await self._writer.wait_closed()
 
     async def _exchange(self, sent: bytes, request: Request, *, timeout_s: float) -> Answer | Failure:
         try:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +11,19 @@ from typing import Any, Final, Literal, TypeAlias
 import httpx
 import msgspec
 
-from perdure.adapters.cxdb.codec.requests import COMPRESSION_NONE
 from perdure.adapters.cxdb.codec.responses import ContextHead
 from perdure.adapters.cxdb.codec.turn_lists import TurnItem
 from perdure.adapters.cxdb.endpoint import Tls, refuse_plain
 from perdure.adapters.cxdb.failures import Lost, Redact, from_status, snippet
+from perdure.adapters.cxdb.http_answers import (
+    CONTEXTS_FETCH_MAX,
+    ID_MAX,
+    following,
+    read_contexts,
+    read_count,
+    read_member,
+    read_turns,
+)
 from perdure.errors import (
     BackendDown,
     Invalid,
@@ -32,11 +38,9 @@ from perdure.ports.secrets import Secret
 
 HTTP_BYTES_MAX: Final = 384 * 1_048_576  # of one answer: the payloads of a page (256 MiB) in base64, and a bit
 ERROR_BODY_BYTES_MAX: Final = 16_384  # of an answer that says what is wrong; the beginning says it
-CONTEXTS_FETCH_MAX: Final = 999  # contexts of one answer: servers cannot go on from somewhere, and ours looks at 1 000
+SEARCH_PAGES_MAX: Final = 100  # answers of one search; each of ours is about the next 1 000 contexts
 HTTP_CONNECTIONS_MAX: Final = 4  # servers answer one request at a time
 IMPROVED_SERVER: Final = "perdure"  # what our own server calls itself
-
-_NO_TURN: Final = 2**64 - 1  # an id that no server gives
 
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 
@@ -100,7 +104,7 @@ class CxdbHttp:
         The oldest servers have no such route, the others know of no such turn.
         """
         response = await self._send(
-            "POST", "/v1/contexts", timeout_s=timeout_s, content=_encode({"base_turn_id": str(_NO_TURN)})
+            "POST", "/v1/contexts", timeout_s=timeout_s, content=_encode({"base_turn_id": str(ID_MAX)})
         )
         if response.headers.get("server", "").partition("/")[0] == IMPROVED_SERVER:
             return "improved"
@@ -116,22 +120,38 @@ class CxdbHttp:
         """The turns before a turn, oldest first, whatever context that is of. Raises ``NotFound`` if it is unknown."""
         query = {"view": "raw", "limit": str(limit), "before_turn_id": str(before_turn_id)}
         found = await self._json("GET", f"/v1/contexts/{context_id}/turns", query=query, timeout_s=timeout_s)
-        return tuple(_read(found, "turns", list, _turn))
+        return read_turns(found)
 
     async def search(self, label: str, *, timeout_s: float) -> Sequence[ContextHead]:
-        """The contexts whose metadata has a label, in the order of their ids.
+        """The contexts whose metadata has a label, in the order of their ids; one request for each 1 000 of our server.
 
-        Raises ``LimitExceeded`` if they are more than ``CONTEXTS_FETCH_MAX``.
+        Raises ``LimitExceeded`` if they are more than ``CONTEXTS_FETCH_MAX``, and for a server that looked at a part of
+        its contexts and does not say how to go on.
         """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout_s
+        found: list[ContextHead] = []
         query = {"q": f"label = {quote_cql(label)}", "limit": str(CONTEXTS_FETCH_MAX + 1)}
-        found = await self._json("GET", "/v1/contexts/search", query=query, timeout_s=timeout_s)
-        return _contexts(found, total=_count(found, "total_count"))
+        for _ in range(SEARCH_PAGES_MAX):
+            page = await self._json("GET", "/v1/contexts/search", query=query, timeout_s=until - loop.time())
+            found += read_contexts(page, total=len(found) + read_count(page, "total_count"))
+            cursor = following(page)
+            if cursor is None:
+                return sorted(found, key=lambda head: head.context_id)
+            query["cursor"] = cursor
+        raise LimitExceeded(
+            f"after {SEARCH_PAGES_MAX} answers (search_pages_max) the server had more contexts to look at; "
+            "keep what is old on a server of its own",
+            limit="search_pages_max",
+            allowed=SEARCH_PAGES_MAX,
+            actual=SEARCH_PAGES_MAX + 1,
+        )
 
     async def contexts(self, *, timeout_s: float) -> Sequence[ContextHead]:
         """All contexts, in the order of their ids. Raises ``LimitExceeded`` if they are too many to be told at once."""
         query = {"limit": str(CONTEXTS_FETCH_MAX + 1)}
         found = await self._json("GET", "/v1/contexts", query=query, timeout_s=timeout_s)
-        return _contexts(found, total=_count(found, "count"))
+        return sorted(read_contexts(found, total=read_count(found, "count")), key=lambda head: head.context_id)
 
     async def put_bundle(self, bundle_id: str, body: bytes, *, timeout_s: float) -> bool:
         """Publish a registry bundle; False if it is there. The server goes by the id in the body, not by this one."""
@@ -153,7 +173,7 @@ class CxdbHttp:
             if "no fs snapshot" in exc.message:
                 return None
             raise
-        return str(_member(self._decode(response), "fs_root_hash", str))
+        return str(read_member(self._decode(response), "fs_root_hash", str))
 
     async def _json(self, method: str, path: str, *, query: Mapping[str, str], timeout_s: float) -> Any:
         return self._decode(await self._fetch(method, path, query=query, timeout_s=timeout_s))
@@ -305,75 +325,3 @@ def _message(body: bytes) -> str:
         return str(error["message"] if isinstance(error, dict) else error)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError):
         return ""
-
-
-def _contexts(found: Any, *, total: int) -> Sequence[ContextHead]:
-    if total > CONTEXTS_FETCH_MAX:
-        raise LimitExceeded(
-            f"{total} contexts, of which {CONTEXTS_FETCH_MAX} can be told (contexts_fetch_max): servers have no way to "
-            "go on from somewhere. Use a label that fewer have",
-            limit="contexts_fetch_max",
-            allowed=CONTEXTS_FETCH_MAX,
-            actual=total,
-        )
-    return sorted(_read(found, "contexts", list, _context), key=lambda head: head.context_id)
-
-
-def _read(found: Any, name: str, kind: type, each: Any) -> list[Any]:
-    return [each(item) for item in _member(found, name, kind)]
-
-
-def _context(found: Any) -> ContextHead:
-    return ContextHead(
-        context_id=read_id(_member(found, "context_id", (str, int))),
-        head_turn_id=read_id(_member(found, "head_turn_id", (str, int))),
-        head_depth=_count(found, "head_depth"),
-    )
-
-
-def _turn(found: Any) -> TurnItem:
-    declared = _member(found, "declared_type", dict)
-    try:
-        payload = base64.b64decode(_member(found, "bytes_b64", str), validate=True)
-        content_hash = bytes.fromhex(_member(found, "content_hash_b3", str))
-    except (binascii.Error, ValueError) as exc:
-        raise _strange("bytes_b64, content_hash_b3") from exc
-    return TurnItem(
-        turn_id=read_id(_member(found, "turn_id", (str, int))),
-        parent_turn_id=read_id(_member(found, "parent_turn_id", (str, int))),
-        depth=_count(found, "depth"),
-        type_id=_member(declared, "type_id", str),
-        type_version=_count(declared, "type_version"),
-        encoding=_count(found, "encoding"),
-        compression=COMPRESSION_NONE,
-        uncompressed_len=len(payload),
-        content_hash=content_hash,
-        payload=payload,
-    )
-
-
-def read_id(value: object) -> int:
-    """An id of 64 bits, as text or as a number: which one depends on the age of the server."""
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        value = int(value) if len(value) <= len(str(_NO_TURN)) else -1
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _NO_TURN:
-        raise _strange("an id")
-    return value
-
-
-def _count(found: Any, name: str) -> int:
-    number = _member(found, name, int)
-    if isinstance(number, bool) or number < 0:
-        raise _strange(name)
-    return int(number)
-
-
-def _member(found: Any, name: str, kind: type | tuple[type, ...]) -> Any:
-    value = found.get(name) if isinstance(found, dict) else None
-    if not isinstance(value, kind):
-        raise _strange(name)
-    return value
-
-
-def _strange(name: str) -> PersistenceError:
-    return PersistenceError(f"the server's answer has no {name} as the protocol says; is it a CXDB server?")

@@ -151,7 +151,8 @@ class CxdbTurns:
     ) -> Page[Context]:
         """Contexts in the order of their ids; those of a label are those whose first record says it.
 
-        Each page asks for all of them, because servers have no way to go on. Raises ``LimitExceeded`` above 999.
+        Each page asks for all of them, because a list of servers has no way to go on. Raises ``LimitExceeded`` above
+        999: contexts of the server, or of the label.
         """
         self._check_space(space)
         check_page(limit, name="contexts_page_max", allowed=CONTEXTS_PAGE_MAX, of="contexts")

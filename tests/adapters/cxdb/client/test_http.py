@@ -16,13 +16,13 @@ from perdure.adapters.cxdb.backend import CxdbAddress, CxdbBackend
 from perdure.adapters.cxdb.endpoint import Endpoint, Tls
 from perdure.adapters.cxdb.failures import SNIPPET_CHARS_MAX
 from perdure.adapters.cxdb.http import (
-    CONTEXTS_FETCH_MAX,
     ERROR_BODY_BYTES_MAX,
+    SEARCH_PAGES_MAX,
     CxdbHttp,
     HttpAddress,
     quote_cql,
-    read_id,
 )
+from perdure.adapters.cxdb.http_answers import CONTEXTS_FETCH_MAX, read_id
 from perdure.domain.turn import content_hash
 from perdure.errors import (
     BackendDown,
@@ -302,6 +302,58 @@ async def test_more_contexts_than_can_be_told_are_refused(total: int, fits: bool
         with pytest.raises(LimitExceeded) as caught:
             await asked
         assert caught.value.detail["limit"] == "contexts_fetch_max"
+
+
+def searched(pages: int) -> AnswerHttp:
+    """A server with so many pages to look at, each of which has one context."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        at = int(request.url.params.get("cursor", "0")) + 1
+        body = {"contexts": [{"context_id": at, "head_turn_id": at, "head_depth": 0}], "total_count": 1}
+        more = {"truncated": at < pages, "next_cursor": str(at) if at < pages else None}
+        return httpx.Response(200, json=body | more)
+
+    return answer
+
+
+@pytest.mark.parametrize("pages", [1, 2, SEARCH_PAGES_MAX])
+async def test_a_search_goes_on_where_the_server_stopped_to_look(pages: int) -> None:
+    found = await client(searched(pages)).search("x", timeout_s=WAIT_S)
+    assert [head.context_id for head in found] == list(range(1, pages + 1))
+
+
+async def test_a_search_without_an_end_is_refused() -> None:
+    with pytest.raises(LimitExceeded, match="search_pages_max"):
+        await client(searched(SEARCH_PAGES_MAX + 1)).search("x", timeout_s=WAIT_S)
+
+
+async def test_the_contexts_of_all_pages_are_counted_together() -> None:
+    half = [{"context_id": 1, "head_turn_id": 1, "head_depth": 0}] * 500
+    http = client(answering(200, {"contexts": half, "total_count": 500, "truncated": True, "next_cursor": "7"}))
+    with pytest.raises(LimitExceeded) as caught:
+        await http.search("x", timeout_s=WAIT_S)
+    assert (caught.value.detail["limit"], caught.value.detail["actual"]) == ("contexts_fetch_max", 1_000)
+
+
+async def test_a_search_of_a_part_that_cannot_go_on_is_not_taken_for_all() -> None:
+    http = client(answering(200, {"contexts": [], "total_count": 0, "truncated": True}))
+    with pytest.raises(LimitExceeded, match="may be others"):
+        await http.search("x", timeout_s=WAIT_S)
+
+
+async def test_the_pages_of_a_search_have_one_patience() -> None:
+    hanging = Never()
+    first = answering(200, {"contexts": [], "total_count": 0, "truncated": True, "next_cursor": "7"})
+
+    class Once(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            if "cursor" in request.url.params:
+                return await hanging.handle_async_request(request)
+            return await Answering(first).handle_async_request(request)
+
+    http = CxdbHttp(HttpAddress(base_url=URL), redact=str, transport=Once())
+    with pytest.raises(TimedOut):
+        await http.search("x", timeout_s=SOON_S)
 
 
 @pytest.mark.parametrize(

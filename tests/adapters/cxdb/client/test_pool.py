@@ -85,6 +85,27 @@ async def test_a_connection_that_nobody_needs_is_given_up_when_another_one_comes
         await pool.close()
 
 
+async def test_connections_that_the_server_reset_while_they_waited_are_closed_without_an_error() -> None:
+    async def resets(peer: Peer) -> None:
+        await peer.hello()
+        frame = await peer.frame()
+        assert frame is not None
+        peer.answer(frame, HEAD)
+        await released.wait()
+        peer.reset()
+
+    released = asyncio.Event()
+    async with scripted(resets) as server:
+        pool = Pool(server.endpoint, clock=FakeClock(), redact=str)
+        await asyncio.gather(*(pool.ask(ASK, timeout_s=WAIT_S) for _ in range(3)))
+        connections = [connection for _, connection in pool._idle]
+        assert len(connections) == 3
+        released.set()
+        await until(lambda: all(connection._writer.is_closing() for connection in connections))
+        await pool.close()
+        assert (pool.idle_count, [connection.is_sound for connection in connections]) == (0, [False] * 3)
+
+
 async def test_a_connection_that_the_server_closed_while_it_waited_is_not_asked() -> None:
     async with scripted(leaving(says(HEAD)), polite(says(HEAD))) as server:
         pool = Pool(server.endpoint, clock=FakeClock(), redact=str)

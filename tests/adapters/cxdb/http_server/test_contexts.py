@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 
-from perdure.adapters.cxdb.http_server import context_routes, directory
+from perdure.adapters.cxdb.http import CxdbHttp, HttpAddress
+from perdure.adapters.cxdb.http_server import directory
 from perdure.adapters.cxdb.http_server.directory import ContextDirectory
 from perdure.adapters.cxdb.http_server.limits import SCAN_CONTEXTS_MAX
 from perdure.adapters.cxdb.http_server.metadata import NOTHING
 from perdure.adapters.cxdb.http_server.serving_state import Served
 from perdure.adapters.cxdb.server.settings import Profile
 from perdure.domain.turn import CONTEXT_NUMBER_MAX, CONTEXTS_PAGE_MAX, Context
+from perdure.testing.contracts.stores import TIMEOUT_S
 from tests.adapters.cxdb.http_server.http_servers import (
     IMPROVED,
     NOWHERE,
@@ -45,7 +47,7 @@ async def named(talk: Talk, **said: Any) -> Context:
 async def test_there_may_be_no_contexts(profile: Profile) -> None:
     async with talking(profile) as talk:
         listed = await talk.get("/v1/contexts")
-        assert listed.pop("truncated", False) is False
+        assert (listed.pop("truncated", False), listed.pop("next_cursor", None)) == (False, None)
         assert listed == {"contexts": [], "count": 0, "active_sessions": [], "active_tags": []}
 
 
@@ -251,18 +253,103 @@ async def test_what_is_no_search_is_answered_with_its_place(profile: Profile) ->
         assert (await talk.http.get("/healthz")).text == "ok"
 
 
-async def test_a_list_that_looked_at_all_it_may_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (directory, context_routes):
-        monkeypatch.setattr(module, "SCAN_CONTEXTS_MAX", 3)
+async def test_a_list_that_looked_at_all_it_may_says_so_and_where_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory, "SCAN_CONTEXTS_MAX", 3)
     async with talking() as talk:
-        for _ in range(3):
-            await talk.begin()
-        assert (await talk.get("/v1/contexts"))["truncated"] is False
-        await talk.begin()
+        made = [(await talk.begin()).context_id for _ in range(3)]
         listed = await talk.get("/v1/contexts")
-        assert (listed["truncated"], listed["count"]) == (True, 3)
-        found = await talk.get("/v1/contexts/search", q="depth = 0")
-        assert (found["truncated"], found["total_count"]) == (True, 3)
+        assert (listed["truncated"], listed["next_cursor"]) == (False, None)
+        made += [(await talk.begin()).context_id for _ in range(4)]
+        for path, query in (("/v1/contexts", {}), ("/v1/contexts/search", {"q": "depth = 0"})):
+            pages: list[list[str]] = []
+            cursor: dict[str, str] = {}
+            while True:
+                found = await talk.get(path, **query, **cursor)
+                pages.append(ids(found["contexts"], "context_id"))
+                assert found["truncated"] == (found["next_cursor"] is not None)
+                if not found["truncated"]:
+                    break
+                cursor = {"cursor": found["next_cursor"]}
+            assert [len(page) for page in pages] == [3, 3, 1]
+            assert sorted(context_id for page in pages for context_id in page) == sorted(made)
+        check_error(await talk.http.get("/v1/contexts", params={"cursor": "x"}), 422)
+
+
+async def test_our_client_finds_a_label_behind_what_one_search_looks_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory, "SCAN_CONTEXTS_MAX", 3)
+    async with talking() as talk:
+        client = CxdbHttp(HttpAddress(base_url=f"http://127.0.0.1:{talk.port}"), redact=str)
+        for _ in range(3):
+            await named(talk, labels=["other"])
+        assert list(await client.search("x", timeout_s=TIMEOUT_S)) == []
+        late = [await named(talk, labels=["x"]) for _ in range(5)]
+        found = await client.search("x", timeout_s=TIMEOUT_S)
+        assert [str(head.context_id) for head in found] == [context.context_id for context in late]
+        await client.close()
+
+
+async def test_in_the_strict_profile_an_answer_is_about_all_contexts_or_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(directory, "SCAN_CONTEXTS_MAX", 2)
+    monkeypatch.setattr(directory, "SCAN_WHOLE_CONTEXTS_MAX", 4)
+    async with talking(STRICT) as talk:
+        made = [await talk.begin() for _ in range(4)]
+        paths = ("/v1/contexts", "/v1/contexts/search?q=depth+%3D+0", f"/v1/contexts/{made[0].context_id}")
+        assert (await talk.get("/v1/contexts"))["count"] == 4
+        assert (await talk.get("/v1/contexts/search", q="depth = 0"))["total_count"] == 4
+        await talk.begin()
+        for path in (*paths, f"/v1/contexts/{made[0].context_id}/children"):
+            check_error(await talk.http.get(path), 422, says="scan_whole_contexts_max")
+        assert (await talk.get(paths[2], include_lineage=0))["head_depth"] == 0
+
+
+async def test_a_lineage_of_a_part_of_the_contexts_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory, "SCAN_CONTEXTS_MAX", 2)
+    async with talking() as talk:
+        first = await talk.begin()
+        await named(talk, provenance={1: int(first.context_id)})
+        path = f"/v1/contexts/{first.context_id}"
+        assert "truncated" not in (await talk.get(path))["lineage"]
+        await named(talk, provenance={1: int(first.context_id)})
+        assert (await talk.get(path))["lineage"]["truncated"] is True
+        assert (await talk.get(f"{path}/children"))["count"] == 2
+
+
+@BOTH
+async def test_children_are_shown_as_contexts_are_oldest_first(profile: Profile) -> None:
+    async with talking(profile) as talk:
+        root = await talk.begin()
+        children = [await named(talk, provenance={1: int(root.context_id)}, title=str(n)) for n in range(3)]
+        grandchild = await named(talk, provenance={1: int(children[0].context_id)})
+        path = f"/v1/contexts/{root.context_id}/children"
+        found = await talk.get(path)
+        assert [str(one["context_id"]) for one in found["children"]] == [one.context_id for one in children]
+        assert (str(found["context_id"]), found["recursive"], found["count"]) == (root.context_id, False, 3)
+        shown = found["children"][0]
+        assert shown == await talk.get(f"/v1/contexts/{children[0].context_id}")
+        assert (shown["title"], shown["lineage"]["child_context_count"]) == ("0", 1)
+        bare = (await talk.get(path, include_provenance=0, include_lineage=0))["children"][0]
+        assert not {"provenance", "lineage"} & set(bare)
+        for word in ("1", "true"):
+            everyone = await talk.get(path, recursive=word)
+            assert (everyone["recursive"], everyone["count"]) == (True, 4)
+            assert str(everyone["children"][-1]["context_id"]) == grandchild.context_id
+        assert (await talk.get(path, limit=2))["count"] == 2
+        assert (await talk.get(f"/v1/contexts/{grandchild.context_id}/children"))["children"] == []
+        check_error(await talk.http.get(f"/v1/contexts/{NOWHERE}/children"), 404, says="context")
+        check_error(await talk.http.get("/v1/contexts/x/children"), 422)
+
+
+async def test_children_that_are_each_others_parents_are_shown_once() -> None:
+    async with talking() as talk:
+        first, second = await talk.begin(), await talk.begin()
+        await talk.say(first, metadata(provenance={1: int(second.context_id)}))
+        await talk.say(second, metadata(provenance={1: int(first.context_id)}))
+        found = await talk.get(f"/v1/contexts/{first.context_id}/children", recursive=1)
+        assert ids(found["children"], "context_id") == [second.context_id]
+        cut = await talk.get(f"/v1/contexts/{first.context_id}/children", limit=0)
+        assert (found["truncated"], cut["truncated"], cut["count"]) == (False, True, 0)
 
 
 async def test_metadata_is_kept_for_so_many_contexts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -332,3 +332,10 @@ async def first_line(port: int, sent: bytes, *, host: str = "127.0.0.1") -> byte
     writer.close()
     await writer.wait_closed()
     return line
+
+
+@pytest.mark.parametrize("profile", [IMPROVED, STRICT])
+@pytest.mark.parametrize("path", ["/v1/events", "/v1/errors", "/v1/contexts/1/append-batch", "/v1/blobs/x"])
+async def test_what_the_page_says_is_not_offered_is_not_found(profile: Profile, path: str) -> None:
+    async with talking(profile) as talk:
+        check_error(await talk.http.get(path), 404, says="route")

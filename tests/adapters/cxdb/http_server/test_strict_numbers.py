@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import pytest
+import zstandard
 
 from perdure.adapters.cxdb.server import ServerSettings, serving
 from perdure.domain.turn import Context
@@ -245,3 +246,16 @@ async def test_in_the_improved_profile_what_is_served_is_the_store_itself() -> N
             (shown,) = (await talk.page(context, view="raw"))["turns"]
             assert shown["turn_id"] == str(turn_id)
     await backend.close()
+
+
+async def test_the_raw_view_says_the_encoding_that_was_declared_and_no_compression() -> None:
+    async with both(Storage()) as one:
+        context = await one.ask(one.binary.new_context)
+        for encoding in (1, 0, 7, 2**32 - 1):
+            await one.ask(one.binary.append, context, b"\x80", encoding=encoding)
+        sent = zstandard.compress(b"\x80")
+        await one.ask(one.binary.append, context, b"\x80", compression=1, sent=sent)
+        await one.append(context, "x")
+        shown = (await one.talk.get(f"/v1/contexts/{context}/turns", view="raw"))["turns"]
+        assert [turn["encoding"] for turn in shown] == [1, 0, 7, 2**32 - 1, 1, 1]
+        assert {turn["compression"] for turn in shown} == {0}

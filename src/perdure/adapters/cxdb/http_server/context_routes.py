@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Final, TypeAlias
+from typing import Final
 
 from perdure.adapters.cxdb.http_server.answers import BAD_REQUEST, Answer, HttpRequest, json_answer
 from perdure.adapters.cxdb.http_server.cql import QueryError, parse_query
 from perdure.adapters.cxdb.http_server.cql_matching import Matching
 from perdure.adapters.cxdb.http_server.directory import ContextDirectory, Described, Scan
-from perdure.adapters.cxdb.http_server.limits import SCAN_CONTEXTS_MAX
+from perdure.adapters.cxdb.http_server.family import Family
+from perdure.adapters.cxdb.http_server.limits import SCAN_CONTEXTS_MAX, SCAN_WHOLE_CONTEXTS_MAX
 from perdure.adapters.cxdb.http_server.serving_state import Deadline, Served, shown_id, wire_depth
 from perdure.domain.turn import NO_TURN, Turn, split_turn_id
 
-_Children: TypeAlias = dict[str, list[str]]  # by the id of their parent
-
 _CONTEXTS_DEFAULT: Final = 20
+_CHILDREN_DEFAULT: Final = 256
 _PROVENANCE_IDS: Final = ("parent_context_id", "root_context_id")
 _YIELD_EVERY: Final = 50  # contexts that are compared before others have their turn
 
@@ -27,16 +28,18 @@ class ContextRoutes:
     def __init__(self, served: Served, directory: ContextDirectory) -> None:
         self._served = served
         self._directory = directory
+        # Where an answer has no place for a cursor, it is about all of them.
+        self._most = SCAN_WHOLE_CONTEXTS_MAX if served.is_strict else SCAN_CONTEXTS_MAX
 
     async def list(self, request: HttpRequest) -> Answer:
         """Contexts, the last made first; in the strict profile the last active first."""
-        limit = self._served.page_size(request, default=_CONTEXTS_DEFAULT, most=SCAN_CONTEXTS_MAX)
+        limit = self._served.page_size(request, default=_CONTEXTS_DEFAULT, most=self._most)
         as_number = self._served.ids_as_numbers(request)
         with_provenance = self._served.flag(request, "include_provenance")
         tag = request.query.get("tag")
         deadline = self._served.deadline()
         label = None if self._served.is_strict else request.query.get("label")
-        scan = await self._directory.scan(deadline, label=label)
+        scan = await self._scan(request, deadline, label=label)
         if self._served.is_strict:
             scan = await self._by_activity(scan, deadline)
         chosen = scan.contexts if tag is not None and not self._served.is_strict else scan.contexts[:limit]
@@ -50,33 +53,44 @@ class ContextRoutes:
             for one in described
         ]
         if self._served.flag(request, "include_lineage"):
-            everything = scan if label is None else await self._directory.scan(deadline)
-            children = await self._children(everything, deadline)
+            family = await self._family(deadline)
             for context, one in zip(shown, described, strict=True):
-                context["lineage"] = self._lineage(one, children, as_number=as_number)
+                context["lineage"] = self._lineage(one, family, as_number=as_number)
         body: dict[str, object] = {"contexts": shown, "count": len(shown), "active_sessions": [], "active_tags": []}
         if not self._served.is_strict:
-            body["truncated"] = scan.truncated
+            body |= scan.told()
         return json_answer(body)
 
     async def get(self, request: HttpRequest) -> Answer:
         """One context, with its provenance and where it comes from."""
         context_id = self._served.path_id(request.parts[2], what="a context's id")
-        as_number = self._served.ids_as_numbers(request)
         deadline = self._served.deadline()
         context = await self._served.store.head(self._served.space, context_id, timeout_s=deadline.left_s)
-        (described,) = await self._directory.describe([context], deadline)
-        heads = await self._directory.last_turns([context], deadline)
-        shown = self._shown(
-            described,
-            heads.get(context_id),
-            as_number=as_number,
-            with_provenance=self._served.flag(request, "include_provenance", default=True),
-        )
-        if self._served.flag(request, "include_lineage", default=True):
-            children = await self._children(await self._directory.scan(deadline), deadline)
-            shown["lineage"] = self._lineage(described, children, as_number=as_number)
+        described = await self._directory.describe([context], deadline)
+        family = await self._family(deadline) if self._with_lineage(request) else None
+        (shown,) = await self._in_full(request, described, family, deadline)
         return json_answer(shown)
+
+    async def children(self, request: HttpRequest) -> Answer:
+        """The contexts that come from one, oldest first; with ``recursive`` theirs too, the nearest first."""
+        context_id = self._served.path_id(request.parts[2], what="a context's id")
+        limit = self._served.page_size(request, default=_CHILDREN_DEFAULT, most=self._most)
+        recursive = request.query.get("recursive", "0").lower() in ("1", "true")
+        deadline = self._served.deadline()
+        await self._served.store.head(self._served.space, context_id, timeout_s=deadline.left_s)
+        family = await self._family(deadline, whole=True)
+        found = family.descendants(context_id) if recursive else family.children(context_id)
+        chosen = [family.members[child] for child in found[:limit]]
+        shown = await self._in_full(request, chosen, family if self._with_lineage(request) else None, deadline)
+        body: dict[str, object] = {
+            "context_id": shown_id(context_id, as_number=self._served.ids_as_numbers(request)),
+            "recursive": recursive,
+            "count": len(shown),
+            "children": shown,
+        }
+        if not self._served.is_strict:
+            body["truncated"] = len(found) > limit
+        return json_answer(body)
 
     async def provenance(self, request: HttpRequest) -> Answer:
         """Where a context says it comes from; null if it says nothing."""
@@ -102,10 +116,10 @@ class ContextRoutes:
             query = parse_query(text)
         except QueryError as exc:
             return _query_error(exc, text)
-        limit = self._served.page_size(request, default=SCAN_CONTEXTS_MAX, most=SCAN_CONTEXTS_MAX)
+        limit = self._served.page_size(request, default=self._most, most=self._most)
         as_number = self._served.ids_as_numbers(request)
         deadline = self._served.deadline()
-        scan = await self._directory.scan(deadline)
+        scan = await self._scan(request, deadline)
         matching = Matching(now=self._served.clock.now(), host_has_case=self._served.is_strict)
         found: list[Described] = []
         for number, one in enumerate(await self._directory.describe(scan.contexts, deadline), start=1):
@@ -120,14 +134,14 @@ class ContextRoutes:
             "query": text,
         }
         if not self._served.is_strict:
-            body["truncated"] = scan.truncated
+            body |= scan.told()
         return json_answer(body)
 
     async def _by_activity(self, scan: Scan, deadline: Deadline) -> Scan:
         heads = await self._directory.last_turns(scan.contexts, deadline)
         active = {one.context_id: _active_ms(one.created_at, heads.get(one.context_id)) or 0 for one in scan.contexts}
         newest_first = sorted(scan.contexts, key=lambda one: active[one.context_id], reverse=True)
-        return Scan(contexts=tuple(newest_first), truncated=scan.truncated)
+        return Scan(contexts=tuple(newest_first))
 
     def _found(self, one: Described, *, as_number: bool) -> dict[str, object]:
         shown: dict[str, object] = {
@@ -157,31 +171,54 @@ class ContextRoutes:
             shown["provenance"] = _shown_provenance(one, as_number=as_number)
         return shown
 
-    async def _children(self, scan: Scan, deadline: Deadline) -> _Children:
+    async def _scan(self, request: HttpRequest, deadline: Deadline, *, label: str | None = None) -> Scan:
+        """All contexts; in the improved profile a page of them, which says where the next one begins."""
+        if self._served.is_strict:
+            return await self._directory.scan(deadline, whole=True)
+        return await self._directory.scan(deadline, label=label, cursor=request.query.get("cursor"))
+
+    async def _family(self, deadline: Deadline, *, whole: bool = False) -> Family:
         """The contexts that say of each other one that it is their parent, oldest first."""
-        found: _Children = {}
-        for one in reversed(await self._directory.describe(scan.contexts, deadline)):
-            parent = self._parent(one)
-            if parent is not None:
-                found.setdefault(parent, []).append(one.context.context_id)
+        scan = await self._directory.scan(deadline, whole=whole or self._served.is_strict)
+        described = await self._directory.describe(scan.contexts, deadline)
+        return Family(described[::-1], parent_of=self._parent, truncated=scan.next_cursor is not None)
+
+    async def _in_full(
+        self, request: HttpRequest, described: Sequence[Described], family: Family | None, deadline: Deadline
+    ) -> Sequence[dict[str, object]]:
+        as_number = self._served.ids_as_numbers(request)
+        with_provenance = self._served.flag(request, "include_provenance", default=True)
+        heads = await self._directory.last_turns([one.context for one in described], deadline)
+        found: list[dict[str, object]] = []
+        for one in described:
+            head = heads.get(one.context.context_id)
+            shown = self._shown(one, head, as_number=as_number, with_provenance=with_provenance)
+            if family is not None:
+                shown["lineage"] = self._lineage(one, family, as_number=as_number)
+            found.append(shown)
         return found
 
-    def _lineage(self, one: Described, children_of: _Children, *, as_number: bool) -> dict[str, object]:
-        children = children_of.get(one.context.context_id, [])
+    def _with_lineage(self, request: HttpRequest) -> bool:
+        return self._served.flag(request, "include_lineage", default=True)
+
+    def _lineage(self, one: Described, family: Family, *, as_number: bool) -> dict[str, object]:
+        children = family.children(one.context.context_id)
         parent, root = self._parent(one), one.metadata.origin("root_context_id")
-        return {
+        shown: dict[str, object] = {
             "parent_context_id": None if parent is None else shown_id(parent, as_number=as_number),
             "root_context_id": None if root is None else shown_id(str(root), as_number=as_number),
             "spawn_reason": one.metadata.origin("spawn_reason"),
             "child_context_count": len(children),
             "child_context_ids": [shown_id(child, as_number=as_number) for child in children],
         }
+        if family.truncated:
+            shown["truncated"] = True
+        return shown
 
     def _parent(self, one: Described) -> str | None:
         """What a context says, and in the improved profile else what it was forked from."""
         said = one.metadata.origin("parent_context_id")
-        is_own = one.context.head_turn_id != one.context.base_turn_id  # else the metadata is that of the parent
-        if said is not None and is_own:
+        if said is not None and one.is_own:
             return str(said)
         if self._served.is_strict or one.context.base_turn_id == NO_TURN:
             return None

@@ -8,7 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from perdure.adapters.cxdb.http_server.limits import LOOKS_AT_ONCE, METADATA_KNOWN_MAX, SCAN_CONTEXTS_MAX
+from perdure.adapters.cxdb.http_server.limits import (
+    LOOKS_AT_ONCE,
+    METADATA_KNOWN_MAX,
+    SCAN_CONTEXTS_MAX,
+    SCAN_WHOLE_CONTEXTS_MAX,
+)
 from perdure.adapters.cxdb.http_server.metadata import NOTHING, Metadata, metadata_of
 from perdure.adapters.cxdb.http_server.serving_state import Deadline, Served
 from perdure.domain.container import Space
@@ -21,7 +26,7 @@ from perdure.domain.turn import (
     make_turn_id,
     split_turn_id,
 )
-from perdure.errors import NotFound
+from perdure.errors import LimitExceeded, NotFound
 
 
 @runtime_checkable
@@ -41,17 +46,26 @@ class Described:
     metadata: Metadata
 
     @property
+    def is_own(self) -> bool:
+        """Whether it says this itself. A fork says what its source says until it says something."""
+        return self.context.head_turn_id != self.context.base_turn_id
+
+    @property
     def labels(self) -> tuple[str, ...]:
-        """What it is found by: the labels that it was made with, and those of its metadata."""
-        return tuple(dict.fromkeys((*self.context.labels, *self.metadata.labels)))
+        """What it is found by: the labels that it was made with, and those of its own first turn."""
+        return tuple(dict.fromkeys((*self.context.labels, *(self.metadata.labels if self.is_own else ()))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
-    """Contexts that were looked at, the last made first; ``truncated``: there are more than may be."""
+    """Contexts that were looked at, the last made first; ``next_cursor`` leads to those that were not."""
 
     contexts: tuple[Context, ...]
-    truncated: bool
+    next_cursor: str | None = None
+
+    def told(self) -> dict[str, object]:
+        """Whether there are more, and where to go on."""
+        return {"truncated": self.next_cursor is not None, "next_cursor": self.next_cursor}
 
 
 class ContextDirectory:
@@ -61,24 +75,36 @@ class ContextDirectory:
         self._served = served
         self._known: OrderedDict[str, Metadata] = OrderedDict()
 
-    async def scan(self, deadline: Deadline, *, label: str | None = None) -> Scan:
-        """Every context, or those that were made with a label, up to ``SCAN_CONTEXTS_MAX``."""
+    async def scan(
+        self, deadline: Deadline, *, label: str | None = None, cursor: str | None = None, whole: bool = False
+    ) -> Scan:
+        """Every context, or those that were made with a label, ``SCAN_CONTEXTS_MAX`` at a time as the store has them.
+
+        A ``whole`` scan is one of all of them, or ``LimitExceeded``.
+        """
         found: dict[str, Context] = {}
-        cursor: str | None = None
+        most = SCAN_WHOLE_CONTEXTS_MAX if whole else SCAN_CONTEXTS_MAX
         while True:
             page = await self._served.store.contexts(
                 self._served.space,
                 label=label,
                 cursor=cursor,
-                limit=min(CONTEXTS_PAGE_MAX, SCAN_CONTEXTS_MAX - len(found)),
+                limit=min(CONTEXTS_PAGE_MAX, most - len(found)),
                 timeout_s=deadline.left_s,
             )
             found |= {context.context_id: context for context in page.items}
             cursor = page.next_cursor
-            if cursor is None or len(found) >= SCAN_CONTEXTS_MAX:
+            if cursor is None or len(found) >= most:
                 break
+        if whole and cursor is not None:
+            raise LimitExceeded(
+                f"there are more than {most} contexts (scan_whole_contexts_max), and this answer is about all or none; "
+                "list or search them in the improved profile, which goes on from a cursor",
+                limit="scan_whole_contexts_max",
+                allowed=most,
+            )
         newest_first = sorted(found.values(), key=lambda context: int(context.context_id), reverse=True)
-        return Scan(contexts=tuple(newest_first), truncated=cursor is not None)
+        return Scan(contexts=tuple(newest_first), next_cursor=cursor)
 
     async def describe(self, contexts: Sequence[Context], deadline: Deadline) -> list[Described]:
         """Contexts with their metadata, in the same order."""

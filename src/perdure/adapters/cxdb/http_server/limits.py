@@ -20,6 +20,7 @@ CQL_CHARS_MAX: Final = 8_192  # one search; each of its terms is compared with e
 CQL_DEPTH_MAX: Final = 64  # parentheses within each other: the parser calls itself for each
 
 SCAN_CONTEXTS_MAX: Final = 1_000  # contexts that one list or search looks at; each is at least one read
+SCAN_WHOLE_CONTEXTS_MAX: Final = 10_000  # where an answer cannot say that there are more; all their metadata is kept
 METADATA_KNOWN_MAX: Final = 10_000  # contexts whose metadata is kept, so that a list reads heads only
 METADATA_CHARS_MAX: Final = 4_096  # one text of it; what is longer is no title, and would be kept for each context
 METADATA_ITEMS_MAX: Final = 100  # labels, or variables, of one context

@@ -105,6 +105,7 @@ def _routes(served: Served, state: RegistryState, metrics: Metrics) -> tuple[Rou
         get("v1/contexts", contexts.list),
         get("v1/contexts/search", contexts.search),
         get("v1/contexts/{id}", contexts.get),
+        get("v1/contexts/{id}/children", contexts.children),
         get("v1/contexts/{id}/provenance", contexts.provenance),
         get("v1/contexts/{id}/turns", turns.list),
         Route(

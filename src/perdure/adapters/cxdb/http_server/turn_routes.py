@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from perdure.adapters.cxdb.codec.requests import COMPRESSION_NONE, ENCODING_MSGPACK
 from perdure.adapters.cxdb.http_server.answers import (
     INVALID,
     NO_DESCRIPTOR,
@@ -21,11 +22,11 @@ from perdure.adapters.cxdb.http_server.projection import Rendering, project, ren
 from perdure.adapters.cxdb.http_server.registry import Registry
 from perdure.adapters.cxdb.http_server.registry_state import RegistryState
 from perdure.adapters.cxdb.http_server.serving_state import Deadline, Served, shown_id, wire_depth
+from perdure.adapters.cxdb.server.numbered import DeclaredTurn
 from perdure.domain.turn import NO_TURN, TURNS_PAGE_MAX, TYPE_VERSION_MAX, Turn, parse_id
 from perdure.errors import Invalid, LimitExceeded, NotFound
 
 _TURNS_DEFAULT: Final = 64
-_MSGPACK: Final = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,8 +173,9 @@ def _raw(turn: Turn, rendering: Rendering) -> dict[str, object]:
     name = {"base64": "bytes_b64", "hex": "bytes_hex", "len_only": "bytes_len"}[rendering.bytes_render]
     return {
         "content_hash_b3": turn.content_hash,
-        "encoding": _MSGPACK,
-        "compression": 0,
+        # What else it might be in, the improved profile refuses.
+        "encoding": turn.encoding if isinstance(turn, DeclaredTurn) else ENCODING_MSGPACK,
+        "compression": COMPRESSION_NONE,  # of what is shown, whatever was declared of what was sent
         "uncompressed_len": len(turn.payload),
         name: render_bytes(turn.payload, rendering.bytes_render),
     }
