@@ -31,10 +31,12 @@ from perdure.core import (
     copying,
     fanout,
     memory,
+    object_collecting,
     route_upkeep,
     routing,
     stores,
     streams,
+    turn_retention,
     turn_store,
     turn_transfer,
 )
@@ -52,7 +54,7 @@ from perdure.core.tables import Tables
 from perdure.core.tenant_outbox import TenantOutbox
 from perdure.core.tenants import Tenants
 from perdure.core.turns import Turns
-from perdure.domain import container, limits, log, route, stream, turn, versioned
+from perdure.domain import container, limits, log, retention, route, stream, turn, versioned
 from perdure.domain import memory as messages
 from perdure.domain import object as kept_object
 from perdure.domain.change import Change
@@ -81,7 +83,14 @@ TURNS: Facades = {"acme.turns.": Turns}
 OBJECTS: Facades = {"acme.objects.": Objects}
 
 # What an asynchronous iteration gives, where it is no event.
-EACH = {"acme.memory.": "item", "acme.memory.boards.": "board", "acme.turns.": "turn"}
+EACH = {
+    "acme.memory.": "item",
+    "acme.memory.boards.": "board",
+    "acme.turns.": "turn",
+    "acme.turns.purge": "context",
+    "acme.objects.": "chunk",
+    "acme.objects.collect": "ref",
+}
 
 # Where the limits of a routed kind stand; those of other kinds in the same module are left out.
 Limits = Sequence[tuple[ModuleType, str]]
@@ -124,10 +133,13 @@ TURN_LIMITS: Limits = (
     (turn, "KEY_BYTES_MAX LABELS_MAX LABEL_CHARS_MAX TURNS_PAGE_MAX CONTEXTS_PAGE_MAX BUNDLE_BYTES_MAX"),
     (turn_store, "PAGE_PAYLOAD_BYTES_MAX"),
     (turn_transfer, "DIFFERENT_TURNS_MAX"),
+    (retention, "FAMILY_MAX REASON_CHARS_MAX CLASS_CHARS_MAX HOLDS_PAGE_MAX"),
+    (turn_retention, "UNDECIDED_S_MAX"),
 )
 OBJECT_LIMITS: Limits = (
     (kept_object, "OBJECT_BYTES_MAX READ_CHUNK_BYTES_MAX SPOOL_BYTES_MAX OBJECTS_PAGE_MAX MEDIA_TYPE_CHARS_MAX"),
-    (objects_facade, "READ_BYTES_MAX"),
+    (objects_facade, "READ_BYTES_MAX GRACE_S_DEFAULT GRACE_S_MIN"),
+    (object_collecting, "COLLECT_OBJECTS_MAX"),
 )
 
 # Public for the other facades, of no use to anybody else.
@@ -221,7 +233,11 @@ def _call(prefix: str, name: str, method: Callable[..., Any]) -> str:
     ]
     words = str(inspect.Signature(taken)).replace("|", "\\|")
     wait = "await " if inspect.iscoroutinefunction(method) else ""
-    wait = f"async for {EACH.get(prefix, 'event')} in " if inspect.isasyncgenfunction(method) else wait
+    wait = (
+        f"async for {EACH.get(prefix + name, EACH.get(prefix, 'event'))} in "
+        if inspect.isasyncgenfunction(method)
+        else wait
+    )
     return f"{wait}{prefix}{name}{re.sub(r'<[^>]*: ([^>]+)>', _default, words)}"
 
 

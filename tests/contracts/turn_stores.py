@@ -11,13 +11,13 @@ import pytest
 from perdure.adapters.objectstore.opening import memory
 from perdure.core.environment import system_environment
 from perdure.core.objects import StoreBlobs
-from perdure.core.turn_store import StoredTurns, TurnParts
+from perdure.core.turn_store import Blobs, StoredTurns, TurnParts
 from perdure.domain.container import Container, Space
 from perdure.domain.store_audit import StoreAudit
 from perdure.ports.backend import Backend
 from perdure.ports.turns import TurnStore
 from perdure.testing.contracts.stores import TIMEOUT_S
-from perdure.testing.contracts.turns_opening import LOOKS_MAX
+from perdure.testing.contracts.turns_opening import LOOKS_MAX, Talk
 from perdure.testing.watched import WatchedBackend
 from tests.contracts.document_stores import no_sleep
 
@@ -43,6 +43,7 @@ class BlobsInMemory(StoreBlobs):
 class TurnsOnBackend:
     """What ``TurnsContract`` asks for, over any backend; the clients of one test share their objects."""
 
+    removes_contexts: bool = True
     calls: list[str]
     looks_max: int
 
@@ -54,6 +55,7 @@ class TurnsOnBackend:
     async def _opened(self) -> AsyncIterator[None]:
         self._backends: list[Backend] = []
         self._blobs = BlobsInMemory()
+        self._parts: dict[int, TurnParts] = {}
         yield
         for backend in reversed(self._backends):
             await backend.close()
@@ -64,10 +66,21 @@ class TurnsOnBackend:
         self._backends.append(backend)
         if backend.capabilities.consistency != "strong":
             self.looks_max = LOOKS_MAX
+            self.removes_contexts = False
         watched = WatchedBackend(backend)
         watched.calls = self.calls
         parts = TurnParts(watched.logs, watched.rows, environment=system_environment(), sleep=no_sleep)
-        return StoredTurns(parts, self._blobs)
+        store = StoredTurns(parts, self._blobs)
+        self._parts[id(store)] = parts
+        return store
+
+    def turn_parts(self, talk: Talk) -> TurnParts:
+        """What a client's turns stand on."""
+        return self._parts[id(talk.store)]
+
+    def turn_blobs(self) -> Blobs:
+        """Where the clients' large payloads are."""
+        return self._blobs
 
     async def audits(self, container: Container) -> Sequence[StoreAudit]:
         """What was kept with the commits to a log, or to rows."""
@@ -80,3 +93,15 @@ class TurnsInMemory(TurnsOnBackend):
     """Where nothing is far away, conversations are as long as they come."""
 
     deep: ClassVar[int] = 1_000
+
+
+class TurnsOnEmulator(TurnsOnBackend):
+    """Where an emulator takes its time for each of them, conversations are shorter; ``make soak`` has the long ones."""
+
+    deep: ClassVar[int] = 100
+
+
+class TurnsAtLength(TurnsOnBackend):
+    """Conversations as long on an emulator as elsewhere."""
+
+    deep: ClassVar[int] = 300

@@ -100,6 +100,10 @@ CALLS: dict[str, Callable[[Turns], Awaitable[object]]] = {
     "find_blob": lambda turns: turns.find_blob("0" * 64),
     "attach": lambda turns: turns.attach("16777217", "0" * 64),
     "snapshot": lambda turns: turns.snapshot("16777217"),
+    "purge": lambda turns: anext(turns.purge()),
+    "hold": lambda turns: turns.hold("1", reason="case"),
+    "release_hold": lambda turns: turns.release_hold(retention_class="c", reason="case"),
+    "holds": lambda turns: turns.holds(),
 }
 
 

@@ -126,6 +126,17 @@ def moment(text: str | None, *, option: str) -> datetime | None:
     return parsed if parsed.tzinfo is not None else parsed.astimezone()
 
 
+def lapse_s(text: str, *, option: str) -> float:
+    """So long a time (``90s``, ``15m``, ``24h``, ``7d``), in seconds. Raises ``Invalid``."""
+    found = _AGO.fullmatch(text)
+    if found is None:
+        raise Invalid(f"{option} {text[:40]!r} is not so long a time; expected 90s, 15m, 24h or 7d")
+    try:
+        return timedelta(**{_UNITS[found[2]]: int(found[1])}).total_seconds()
+    except OverflowError as exc:
+        raise Invalid(f"{option} {text}: that is longer than time goes") from exc
+
+
 def row_id(text: str, *, what: str) -> UUID:
     """An id as it is typed. Raises ``Invalid``."""
     try:

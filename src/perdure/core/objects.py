@@ -5,20 +5,32 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from perdure.core.object_collecting import ObjectCollector
 from perdure.core.stores import Call, Stores
+from perdure.core.turn_backends import TurnBackends
 from perdure.domain.change_values import refuse_above
 from perdure.domain.container import Container, Space
 from perdure.domain.kinds import Kind
-from perdure.domain.object import MEDIA_TYPE_DEFAULT, OBJECTS_PAGE_MAX, READ_CHUNK_BYTES_MAX, ObjectRef, check_digest
+from perdure.domain.object import (
+    MEDIA_TYPE_DEFAULT,
+    MEDIA_TYPE_OF_TURNS,
+    OBJECTS_PAGE_MAX,
+    READ_CHUNK_BYTES_MAX,
+    ObjectRef,
+    check_digest,
+)
 from perdure.domain.records import Page
 from perdure.domain.scope import Scope
 from perdure.errors import Invalid, LimitExceeded, NotFound, Unsupported
 from perdure.ports.objects import ObjectStore, OpenObject
 
 PAGE_OBJECTS_DEFAULT: Final = 100
+GRACE_S_DEFAULT: Final = 86_400.0  # what was put within a day may be about to be referred to
+GRACE_S_MIN: Final = 300.0  # longer than any put or append, and than what clocks differ by
 READ_BYTES_MAX: Final = 256 * 1_048_576  # an object in memory as a whole; larger ones are read in chunks
 
 
@@ -107,6 +119,49 @@ class Objects:
         async with self._stores.writing(self._scope, self._container(), "delete", timeout_s=timeout_s) as call:
             return await _objects(call).delete(self._scope.space, check_digest(digest), timeout_s=call.timeout_s)
 
+    async def collect(
+        self, *, grace_s: float = GRACE_S_DEFAULT, dry_run: bool = False, timeout_s: float | None = None
+    ) -> AsyncIterator[ObjectRef]:
+        """Remove the objects that only turns put and no turn needs any more; each of them, when it is removed.
+
+        An object that anybody put here stays, and so does what was put within the last ``grace_s`` seconds (a day, at
+        least 300): put again what is about to be referred to. All turns of this scope are read to find what they need.
+        With ``dry_run`` the same objects are told and none is removed. ``timeout_s`` is for each call of a backend.
+
+        Raises ``LimitExceeded`` above ``collect_objects_max`` objects, ``NoRoute`` without a route for turns,
+        ``Unsupported`` where it cannot be found out what they need.
+        """
+        if not grace_s >= GRACE_S_MIN:
+            raise Invalid(f"grace_s is {grace_s}; at least {GRACE_S_MIN} is expected (grace_s_min)")
+        try:
+            put_before = self._stores.environment.clock.now() - timedelta(seconds=grace_s)
+        except OverflowError as exc:
+            raise Invalid(f"grace_s is {grace_s}; that is before time began") from exc
+        async with (
+            self._stores.reading(self._scope, Kind.TURNS, timeout_s=timeout_s) as of_turns,
+            self._stores.reading(self._scope, Kind.OBJECTS, timeout_s=timeout_s) as call,
+        ):
+            if of_turns.backend.turns is not None:
+                backend = of_turns.resolved.route.backend
+                raise Unsupported(
+                    f"backend {backend} keeps turns by itself and does not say what they all need; nothing was removed",
+                    code="objects.cannot_collect",
+                    backend=backend,
+                )
+            parts = TurnBackends(self._stores, sleep=self._stores.sleep).parts(of_turns.backend)
+            collector = ObjectCollector(_objects(call), parts, self._scope.space, timeout_s=call.timeout_s)
+            garbage = await collector.garbage(put_before=put_before)
+        for ref in garbage:
+            if dry_run or await self._collected(ref, put_before=put_before, timeout_s=timeout_s):
+                yield ref
+
+    async def _collected(self, ref: ObjectRef, *, put_before: datetime, timeout_s: float | None) -> bool:
+        async with self._stores.writing(self._scope, self._container(), "collect", timeout_s=timeout_s) as call:
+            # One that was put since, by turns or by anybody, is left alone.
+            return await _objects(call).delete(
+                self._scope.space, ref.digest, put_before=put_before, timeout_s=call.timeout_s
+            )
+
     async def _put(
         self,
         content: AsyncIterable[bytes] | bytes,
@@ -114,6 +169,8 @@ class Objects:
         media_type: str,
         timeout_s: float | None,
     ) -> ObjectRef:
+        if media_type == MEDIA_TYPE_OF_TURNS:
+            raise Invalid(f"{MEDIA_TYPE_OF_TURNS} is what turns put, and may be removed; say what it is")
         async with self._stores.writing(self._scope, self._container(), "put", timeout_s=timeout_s) as call:
             return await _objects(call).put(
                 self._scope.space,
@@ -131,20 +188,24 @@ class Objects:
                 yield opened
 
     def _container(self) -> Container:
-        return Container(kind=Kind.OBJECTS, space=self._scope.space, name=("object",))
+        return _container(self._scope.space)
 
 
 class ObjectBlobs:
     """The objects of a scope as the place where its turns keep bytes; there is no other space to be asked for."""
 
-    def __init__(self, objects: Objects, scope: Scope) -> None:
+    def __init__(self, objects: Objects, scope: Scope, *, stores: Stores) -> None:
         self._objects = objects
+        self._scope = scope
+        self._stores = stores
         self._space = scope.space
 
     async def put(self, space: Space, payload: bytes, *, timeout_s: float) -> str:
-        """Keep bytes; their address."""
+        """Keep bytes; their address. What nobody else put may be collected when no turn needs it."""
         assert space == self._space, "turns and objects are of one scope"
-        return (await self._objects.put(payload, timeout_s=timeout_s)).digest
+        async with self._stores.writing(self._scope, _container(space), "put", timeout_s=timeout_s) as call:
+            ref = await _objects(call).put(space, payload, media_type=MEDIA_TYPE_OF_TURNS, timeout_s=call.timeout_s)
+        return ref.digest
 
     async def find(self, space: Space, digest: str, *, timeout_s: float) -> bytes | None:
         """The bytes of an address, verified, or None."""
@@ -153,6 +214,10 @@ class ObjectBlobs:
             return await self._objects.get(digest, timeout_s=timeout_s)
         except NotFound:
             return None
+
+
+def _container(space: Space) -> Container:
+    return Container(kind=Kind.OBJECTS, space=space, name=("object",))
 
 
 async def _read_file(path: Path) -> AsyncGenerator[bytes, None]:
@@ -185,7 +250,8 @@ class StoreBlobs:
 
     async def put(self, space: Space, payload: bytes, *, timeout_s: float) -> str:
         """Keep bytes; their address."""
-        return (await self._objects.put(space, payload, timeout_s=timeout_s)).digest
+        ref = await self._objects.put(space, payload, media_type=MEDIA_TYPE_OF_TURNS, timeout_s=timeout_s)
+        return ref.digest
 
     async def find(self, space: Space, digest: str, *, timeout_s: float) -> bytes | None:
         """The bytes of an address, verified, or None."""

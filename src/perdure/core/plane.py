@@ -28,7 +28,8 @@ from perdure.core.streams import Sampler, Streams
 from perdure.core.tables import Tables
 from perdure.core.tenant_outbox import TenantOutbox
 from perdure.core.tenants import Tenants
-from perdure.core.turns import TurnBackends, Turns
+from perdure.core.turn_backends import TurnBackends
+from perdure.core.turns import Turns
 from perdure.domain.change import Change
 from perdure.domain.container import PROJECT_DEFAULT
 from perdure.domain.handles import Run

@@ -127,7 +127,11 @@ class ParallelJournal(StageJournal):
                 fork_label("branch", run_id, stage.node_id, stage.visit, stage.attempt, fork_from, branch_id),
                 branches_label(run_id),
             ),
-            metadata=lambda: _branch_metadata(run_id, branch_id, parent.context_id, root.context_id),
+            # A branch goes on from the run's context: it ends with it, or it would keep it for ever.
+            metadata=lambda: {
+                **{name: root.metadata().get(name) for name in ("retention_class", "expires_at")},
+                **_branch_metadata(run_id, branch_id, parent.context_id, root.context_id),
+            },
             fork_from=None if fork_from == NO_TURN else fork_from,
             parent=parent,
             may_exist=parent.children_may_exist,
@@ -192,4 +196,4 @@ def _branch_metadata(run_id: str, branch_id: str, parent: str | None, root: str 
         "spawn_reason": "branch",
         "correlation_id": run_id,
     }
-    return {"context_metadata": {"labels": [branches_label(run_id)], "title": branch_id, "provenance": provenance}}
+    return {"context_metadata": {"title": branch_id, "provenance": provenance}}

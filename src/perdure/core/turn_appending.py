@@ -9,6 +9,7 @@ from typing import Final
 from weakref import WeakValueDictionary
 
 from perdure.core.turn_chain import Head, TurnChain, encode_attributes
+from perdure.core.turn_contexts import TurnContexts
 from perdure.core.turn_entries import Place, entry_id_of, to_entry
 from perdure.domain.container import Space
 from perdure.domain.log import Appended, LogSettings
@@ -46,9 +47,10 @@ class TurnAppender:
     Keeps the heads of what this process appends to: a first guess, which every commit verifies.
     """
 
-    def __init__(self, logs: LogStore, chain: TurnChain, *, ids: IdSource) -> None:
+    def __init__(self, logs: LogStore, chain: TurnChain, contexts: TurnContexts, *, ids: IdSource) -> None:
         self._logs = logs
         self._chain = chain
+        self._contexts = contexts
         self._ids = ids
         self._heads: OrderedDict[tuple[Space, int], Head] = OrderedDict()
         self._locks: WeakValueDictionary[tuple[Space, int], asyncio.Lock] = WeakValueDictionary()
@@ -127,6 +129,7 @@ class TurnAppender:
         self, space: Space, head: Head, place: Place, asked: Appending, appended: Appended, *, patience: Patience
     ) -> TurnRef:
         if appended.duplicate:
+            await self._look(space, head.number, patience=patience)  # it may be removed, with what is there
             turn_id = make_turn_id(head.number, appended.sequence)
             place = (await self._chain.turn(space, turn_id, patience=patience)).place
         else:
@@ -156,6 +159,9 @@ class TurnAppender:
         stored = await self._chain.turn(space, parent, patience=patience)
         if not asked.rebase:
             await self._chain.parent_on_chain(space, head, parent, patience=patience)
+        elif stored.place.number != head.number:
+            # Who goes on from another context needs it, as a fork does.
+            await self._contexts.name_fork(space, parent, head.number, patience=patience)
         return Place(
             number=head.number, position=position, anchor=position, entered=parent, depth=stored.place.depth + 1
         )

@@ -10,9 +10,9 @@ from typing import Final
 
 import msgspec
 
-from perdure.core.turn_entries import Place, StoredTurn, from_entry
+from perdure.core.turn_entries import Place, StoredTurn, from_entry, is_closed, place_of
 from perdure.domain.container import Space
-from perdure.domain.log import READ_BYTES_MAX, READ_ENTRIES_MAX, LogHead, Position
+from perdure.domain.log import READ_BYTES_MAX, READ_ENTRIES_MAX, LogHead, LogPage, Position
 from perdure.domain.turn import Context, context_container, split_turn_id
 from perdure.errors import ChainBroken, Invalid, NotFound
 from perdure.ports.logs import LogStore, PositionLost
@@ -27,6 +27,10 @@ class _Attributes(msgspec.Struct, omit_defaults=True, frozen=True):
     base: int = 0
     base_depth: int = 0
     labels: tuple[str, ...] = ()
+    barred: bool = False  # a fork that must not be made any more: its number is taken, for as long as it might be
+
+
+_ATTRIBUTES: Final = msgspec.json.Decoder(_Attributes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +77,19 @@ def encode_attributes(*, base: int, base_depth: int, labels: tuple[str, ...]) ->
     return msgspec.json.encode(_Attributes(base=base, base_depth=base_depth, labels=labels))
 
 
+def barred_attributes() -> bytes:
+    """The attributes of a log that only keeps a context from being made."""
+    return msgspec.json.encode(_Attributes(barred=True))
+
+
+def is_barred(log: LogHead) -> bool:
+    """Whether a log is no context, and keeps one from being made."""
+    return _ATTRIBUTES.decode(log.settings.attributes).barred
+
+
 def head_of(number: int, log: LogHead, last: Place | None) -> Head:
     """A context from its log and its last turn."""
-    made = msgspec.json.decode(log.settings.attributes, type=_Attributes)
+    made = _ATTRIBUTES.decode(log.settings.attributes)
     return Head(
         number=number,
         epoch=log.epoch,
@@ -92,6 +106,11 @@ def unknown(resource: str, number: int) -> NotFound:
     return NotFound(f"resource not found: {resource} ({number})", resource=resource, id=str(number))
 
 
+def _is_context(newest: LogPage) -> bool:
+    """Whether a log is a context that is not being removed, by its newest entries."""
+    return not is_barred(newest.head) and not any(is_closed(entry) for entry in newest.entries[:1])
+
+
 class TurnChain:
     """Reads turns from the logs of one backend."""
 
@@ -100,16 +119,39 @@ class TurnChain:
         self._epochs: OrderedDict[tuple[Space, int], int] = OrderedDict()
 
     async def head(self, space: Space, number: int, *, patience: Patience) -> Head:
-        """A context as it is now; one read. Raises ``NotFound``."""
+        """A context as it is now; one read. Raises ``NotFound``, also for one that is being removed."""
         page = await self._logs.read(
             context_container(space, number), limit=1, reverse=True, bytes_max=READ_BYTES_MAX, timeout_s=patience.left_s
         )
-        if page is None:
+        if page is None or not _is_context(page):
             raise unknown("context", number)
-        last = from_entry(number, page.entries[0]).place if page.entries else None
+        last = place_of(number, page.entries[0]) if page.entries else None
         head = head_of(number, page.head, last)
         self.remember(space, number, head.epoch)
         return head
+
+    async def newest(self, space: Space, number: int, *, limit: int, patience: Patience) -> Sequence[StoredTurn]:
+        """The last turns of a context as it is now, up to ``limit`` (1 or more), oldest first. Raises ``NotFound``.
+
+        One read for the head and the turns, and one for each run before the last one.
+        """
+        page = await self._logs.read(
+            context_container(space, number),
+            limit=min(limit, READ_ENTRIES_MAX),
+            reverse=True,
+            bytes_max=READ_BYTES_MAX,
+            timeout_s=patience.left_s,
+        )
+        if page is None or not _is_context(page):
+            raise unknown("context", number)
+        self.remember(space, number, page.head.epoch)
+        if not page.entries:
+            return await self.before(space, head_of(number, page.head, None).turn_id, limit=limit, patience=patience)
+        anchor = place_of(number, page.entries[0]).anchor
+        # What is below the anchor was left behind when the head was led back.
+        found = [from_entry(number, entry) for entry in reversed(page.entries) if entry.sequence >= anchor]
+        older = await self.before(space, found[0].place.parent_id, limit=limit - len(found), patience=patience)
+        return [*older, *found]
 
     async def turn(self, space: Space, turn_id: int, *, patience: Patience) -> StoredTurn:
         """One turn. Raises ``NotFound``."""
@@ -141,8 +183,8 @@ class TurnChain:
                 page = None  # beyond the head
             if page is None or not page.entries:
                 break
-            found.extend(from_entry(number, entry) for entry in page.entries)
-            first = found[-1].place.position + 1
+            found.extend(from_entry(number, entry) for entry in page.entries if not is_closed(entry))
+            first = page.entries[-1].sequence + 1
         return found
 
     async def runs(self, space: Space, start: int, *, patience: Patience) -> AsyncIterator[Place]:

@@ -13,7 +13,8 @@ from typing import Final
 
 import msgspec
 
-from perdure.core.turn_chain import Head, TurnChain, encode_attributes, head_of, unknown
+from perdure.core.turn_chain import Head, TurnChain, encode_attributes, head_of, is_barred, unknown
+from perdure.core.turn_retention import TurnRetention
 from perdure.domain.container import Space
 from perdure.domain.kinds import Kind
 from perdure.domain.log import LogSettings
@@ -26,9 +27,10 @@ from perdure.domain.turn import (
     forks_container,
     labels_container,
     numbers_container,
+    snapshots_container,
     split_turn_id,
 )
-from perdure.domain.versioned import NO_ROW, PutRow, RowVersion
+from perdure.domain.versioned import NO_ROW, ROWS_PAGE_MAX, DeleteRow, PutRow, RowVersion
 from perdure.errors import Invalid, LimitExceeded, NotFound, OutcomeUnknown, StaleVersion, TimedOut
 from perdure.ports.logs import LogStore
 from perdure.ports.patience import Patience
@@ -51,10 +53,11 @@ class _Block:
 class TurnContexts:
     """The contexts of one backend."""
 
-    def __init__(self, logs: LogStore, rows: RowStore, chain: TurnChain) -> None:
+    def __init__(self, logs: LogStore, rows: RowStore, chain: TurnChain, retention: TurnRetention) -> None:
         self._logs = logs
         self._rows = rows
         self._chain = chain
+        self._retention = retention
         self._blocks: dict[Space, _Block] = {}
         self._taking = asyncio.Lock()
 
@@ -67,13 +70,19 @@ class TurnContexts:
             base_depth = (await self._chain.turn(space, base, patience=patience)).place.depth
         number = await self._take_number(space, patience=patience)
         if base:
-            await self._name_fork(space, base, number, patience=patience)
+            await self.name_fork(space, base, number, patience=patience)
         if labels:
             names = [PutRow(key=_label_key(label, number), value=b"{}") for label in labels]
             await self._rows.write(labels_container(space), names, timeout_s=patience.left_s)
         settings = LogSettings(attributes=encode_attributes(base=base, base_depth=base_depth, labels=labels))
         container = context_container(space, number)
-        log = await self._logs.configure(container, settings, if_version=0, audit=audit, timeout_s=patience.left_s)
+        try:
+            log = await self._logs.configure(container, settings, if_version=0, audit=audit, timeout_s=patience.left_s)
+        except StaleVersion as exc:
+            made = await self._logs.head(container, timeout_s=patience.left_s)
+            if base and made is not None and is_barred(made):
+                raise unknown("turn", base) from exc  # a purge came between the name and this
+            raise
         self._chain.remember(space, number, log.epoch)
         return head_of(number, log, None)
 
@@ -97,20 +106,50 @@ class TurnContexts:
 
     async def all(self, space: Space, *, cursor: str | None, limit: int, patience: Patience) -> Page[Context]:
         """Contexts of a space, in an order of the backend's own."""
-        numbers: list[int] = []
+        numbers: Sequence[int] = ()
         more = True
         while more and not numbers:
-            found, cursor = await self._logs.containers(
-                Kind.TURNS, space.tenant, after=cursor, limit=limit, timeout_s=patience.left_s
-            )
-            numbers = [int(one.name[1]) for one in found if one.space == space and one.name[0] == "context"]
+            numbers, cursor = await self.page(space, cursor=cursor, limit=limit, patience=patience)
             more = cursor is not None
         return Page(items=await self._look(space, numbers, patience=patience), next_cursor=cursor)
 
-    async def forks(self, space: Space, number: int, *, patience: Patience) -> Sequence[int]:
-        """The contexts that were forked from turns of a context and are there, or are about to be; at most 100."""
-        page = await self._rows.query(forks_container(space, number), limit=100, timeout_s=patience.left_s)
-        return [int(row.key) for row in page.rows]
+    async def forks(self, space: Space, number: int, *, limit: int, patience: Patience) -> Sequence[int]:
+        """The contexts that go on from turns of a context, or are about to, or did; ``limit`` of them and one more."""
+        found: list[int] = []
+        more = True
+        while more and len(found) <= limit:
+            page = await self._rows.query(
+                forks_container(space, number),
+                after=_fork_key(found[-1]) if found else None,
+                limit=min(ROWS_PAGE_MAX, limit + 1 - len(found)),
+                timeout_s=patience.left_s,
+            )
+            found += [int(row.key) for row in page.rows]
+            more = page.more
+        return found
+
+    async def page(
+        self, space: Space, *, cursor: str | None, limit: int, patience: Patience
+    ) -> tuple[Sequence[int], str | None]:
+        """Numbers of contexts of a space that have a log, in an order of the backend's own; perhaps none, with more."""
+        found, cursor = await self._logs.containers(
+            Kind.TURNS, space.tenant, after=cursor, limit=limit, timeout_s=patience.left_s
+        )
+        return [int(one.name[1]) for one in found if one.space == space and one.name[0] == "context"], cursor
+
+    async def forget(
+        self, space: Space, number: int, *, base: int, labels: tuple[str, ...], patience: Patience
+    ) -> None:
+        """Remove the names of a context that is gone, and what was named under it."""
+        if labels:
+            names = [DeleteRow(key=_label_key(label, number)) for label in labels]
+            await self._rows.write(labels_container(space), names, timeout_s=patience.left_s)
+        if base:
+            base_number, _ = split_turn_id(base)
+            name = DeleteRow(key=_fork_key(number))
+            await self._rows.write(forks_container(space, base_number), [name], timeout_s=patience.left_s)
+        await self._rows.erase(forks_container(space, number), timeout_s=patience.left_s)
+        await self._rows.erase(snapshots_container(space, number), timeout_s=patience.left_s)
 
     async def _look(self, space: Space, numbers: Sequence[int], *, patience: Patience) -> tuple[Context, ...]:
         gate = asyncio.Semaphore(LOOKS_AT_ONCE)
@@ -126,13 +165,16 @@ class TurnContexts:
         found = await asyncio.gather(*(look(number) for number in numbers))
         return tuple(context for context in found if context is not None)
 
-    async def _name_fork(self, space: Space, base: int, number: int, *, patience: Patience) -> None:
+    async def name_fork(self, space: Space, base: int, number: int, *, patience: Patience) -> None:
+        """Say that a context is about to go on from a turn of another one. Raises ``NotFound`` if that is removed."""
         base_number, _ = split_turn_id(base)
-        name = PutRow(key=f"{number:0{_NUMBER_DIGITS}}", value=b"{}")
+        name = PutRow(key=_fork_key(number), value=b"{}")
         await self._rows.write(forks_container(space, base_number), [name], timeout_s=patience.left_s)
         # Whoever removes a context looks for forks after it has said so: one of the two sees the other.
-        if await self._logs.head(context_container(space, base_number), timeout_s=patience.left_s) is None:
-            raise unknown("turn", base)
+        try:
+            await self._retention.settled(space, base_number, patience=patience)
+        except NotFound as exc:
+            raise unknown("turn", base) from exc
 
     async def _take_number(self, space: Space, *, patience: Patience) -> int:
         async with self._taking:
@@ -168,6 +210,10 @@ class TurnContexts:
                     raise  # whether or not it was taken, it is given to nobody
             else:
                 return _Block(first, end)
+
+
+def _fork_key(number: int) -> str:
+    return f"{number:0{_NUMBER_DIGITS}}"
 
 
 def _label_key(label: str, number: int | None) -> str:

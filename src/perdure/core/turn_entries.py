@@ -16,6 +16,7 @@ from perdure.domain.log import Entry, NewEntry
 from perdure.domain.turn import NO_TURN, NewTurn, Turn, content_hash, make_turn_id
 from perdure.errors import DigestMismatch
 
+CLOSED_ID: Final = "closed"  # of the last entry of a context that is being removed: no key and no id is this
 _KEYED: Final = "k"  # ids of entries whose turn has an idempotency key; others are ids that nobody gives
 
 
@@ -33,8 +34,17 @@ class _Body(msgspec.Struct, omit_defaults=True, frozen=True):
     p: bytes | None = None  # the payload, unless it is an object
 
 
+class _PlaceInBody(msgspec.Struct, frozen=True):
+    """The part of what is kept that says where a turn is; the payload is passed over without a copy."""
+
+    a: int
+    b: int
+    d: int
+
+
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(_Body)
+_PLACE_DECODER: Final = msgspec.msgpack.Decoder(_PlaceInBody)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +145,22 @@ def to_entry(turn: NewTurn, place: Place, *, entry_id: str, inline: bool) -> New
     content = (turn.type_id, turn.type_version, digest, named)
     fingerprint = blake3(_ENCODER.encode(content)).hexdigest()
     return NewEntry(entry_id=entry_id, fingerprint=fingerprint, body=_ENCODER.encode(body))
+
+
+def place_of(number: int, entry: Entry) -> Place:
+    """Where the turn in an entry of that context's log is, for whoever wants no more of it."""
+    body = _PLACE_DECODER.decode(entry.body)
+    return Place(number=number, position=entry.sequence, anchor=body.a, entered=body.b, depth=body.d)
+
+
+def closing_entry() -> NewEntry:
+    """The entry that ends a context: whoever reads it last finds no context, and nobody can append behind it."""
+    return NewEntry(entry_id=CLOSED_ID, fingerprint=CLOSED_ID, body=b"")
+
+
+def is_closed(entry: Entry) -> bool:
+    """Whether this entry ends a context."""
+    return entry.entry_id == CLOSED_ID
 
 
 def from_entry(number: int, entry: Entry) -> StoredTurn:

@@ -7,13 +7,15 @@ for, so that parent and depth are right whoever else appends. Large payloads are
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Final, Protocol
 
 from perdure.core.turn_appending import Appending, TurnAppender
 from perdure.core.turn_chain import TurnChain
 from perdure.core.turn_contexts import TurnContexts
 from perdure.core.turn_entries import StoredTurn
+from perdure.core.turn_retention import TurnRetention
 from perdure.domain.container import Space
 from perdure.domain.object import check_digest
 from perdure.domain.records import Page
@@ -72,17 +74,19 @@ class TurnParts:
 
     def __init__(self, logs: LogStore, rows: RowStore, *, environment: Environment, sleep: Sleep) -> None:
         self.rows = rows
+        self.logs = logs
         self.chain = TurnChain(logs)
-        self.contexts = TurnContexts(logs, rows, self.chain)
-        self.appender = TurnAppender(logs, self.chain, ids=environment.ids)
-        self._environment = environment
+        self.retention = TurnRetention(rows, self.chain, environment=environment)
+        self.contexts = TurnContexts(logs, rows, self.chain, self.retention)
+        self.appender = TurnAppender(logs, self.chain, self.contexts, ids=environment.ids)
+        self.environment = environment
         self._sleep = sleep
 
     def patience(self, timeout_s: float) -> Patience:
         """How long a caller waits, and the pauses between its attempts."""
         return Patience(
             timeout_s,
-            environment=self._environment,
+            environment=self.environment,
             sleep=self._sleep,
             base_s=PAUSE_BASE_S,
             pause_s_max=PAUSE_S_MAX,
@@ -145,7 +149,8 @@ class StoredTurns:
         """One turn; one read."""
         patience = self._patience(timeout_s)
         stored = await self._chain.turn(space, parse_id(turn_id, what="a turn's id"), patience=patience)
-        return (await self._filled(space, [stored], patience=patience))[0]
+        async with self._unless_removed(space, stored.place.number, patience=patience):
+            return (await self._filled(space, [stored], patience=patience))[0]
 
     async def list(
         self, space: Space, context_id: str, *, before_turn_id: str | None = None, limit: int, timeout_s: float
@@ -155,15 +160,17 @@ class StoredTurns:
         before = None if before_turn_id is None else parse_id(before_turn_id, what="a turn's id")
         check_page(limit, name="turns_page_max", allowed=TURNS_PAGE_MAX, of="turns")
         patience = self._patience(timeout_s)
+        if before is None and limit:
+            async with self._unless_removed(space, number, patience=patience):
+                newest = await self._chain.newest(space, number, limit=limit, patience=patience)
+                return await self._filled(space, newest, patience=patience)
         head = await self._chain.head(space, number, patience=patience)
-        if before == 0 or limit == 0:
+        if not before or not limit:
             return ()
-        if before is None:
-            start = head.turn_id
-        else:
-            start = await self._chain.parent_on_chain(space, head, before, patience=patience)
-        found = await self._chain.before(space, start, limit=limit, patience=patience)
-        return await self._filled(space, found, patience=patience)
+        start = await self._chain.parent_on_chain(space, head, before, patience=patience)
+        async with self._unless_removed(space, number, patience=patience):
+            found = await self._chain.before(space, start, limit=limit, patience=patience)
+            return await self._filled(space, found, patience=patience)
 
     async def contexts(
         self, space: Space, *, label: str | None = None, cursor: str | None = None, limit: int, timeout_s: float
@@ -250,6 +257,15 @@ class StoredTurns:
             if page.rows and int(page.rows[0].key) >= run.anchor:
                 return page.rows[0].value.decode().strip('"')
         return None
+
+    @asynccontextmanager
+    async def _unless_removed(self, space: Space, number: int, *, patience: Patience) -> AsyncIterator[None]:
+        """Tell what is missing because its context was removed meanwhile (``NotFound``) from what was lost."""
+        try:
+            yield
+        except ChainBroken:
+            await self._chain.head(space, number, patience=patience)
+            raise
 
     async def _filled(self, space: Space, found: Sequence[StoredTurn], *, patience: Patience) -> Sequence[Turn]:
         size = sum(stored.payload_bytes for stored in found)

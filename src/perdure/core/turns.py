@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Final
-from weakref import WeakKeyDictionary
+from uuid import UUID
 
 from perdure.core.list_marks import decode_mark, encode_mark
 from perdure.core.objects import ObjectBlobs, Objects
 from perdure.core.stores import Call, Stores
-from perdure.core.turn_store import StoredTurns, TurnParts
+from perdure.core.turn_backends import TurnBackends
+from perdure.core.turn_holding import RetentionCalls, audits, hold, holds, purged, release_hold
+from perdure.core.turn_store import StoredTurns
 from perdure.domain.container import Container
 from perdure.domain.kinds import Kind
 from perdure.domain.records import Page
+from perdure.domain.retention import Hold, PurgedContext
 from perdure.domain.scope import Scope
+from perdure.domain.store_audit import AUDITS_PAGE_DEFAULT, StoreAudit
 from perdure.domain.turn import (
     NO_TURN,
     TURNS_PAGE_MAX,
@@ -30,28 +34,10 @@ from perdure.domain.turn import (
 )
 from perdure.errors import Invalid, LimitExceeded
 from perdure.ports.backend import Backend
-from perdure.ports.patience import Sleep
 from perdure.ports.turns import TurnStore
 
 PAGE_TURNS_DEFAULT: Final = 64
 PAGE_CONTEXTS_DEFAULT: Final = 50
-
-
-class TurnBackends:
-    """What this process knows of the turns on each backend that runs, for all scopes of a plane."""
-
-    def __init__(self, stores: Stores, *, sleep: Sleep = asyncio.sleep) -> None:
-        self._stores = stores
-        self._sleep = sleep
-        self._parts: WeakKeyDictionary[Backend, TurnParts] = WeakKeyDictionary()
-
-    def parts(self, backend: Backend) -> TurnParts:
-        """What is shared for one backend."""
-        found = self._parts.get(backend)
-        if found is None:
-            found = TurnParts(backend.logs, backend.rows, environment=self._stores.environment, sleep=self._sleep)
-            self._parts[backend] = found
-        return found
 
 
 class Turns:
@@ -65,7 +51,8 @@ class Turns:
         self._scope = scope
         self._stores = stores
         self._backends = backends
-        self._blobs = ObjectBlobs(objects, scope)
+        self._blobs = ObjectBlobs(objects, scope, stores=stores)
+        self._calls = RetentionCalls(scope, stores=stores, backends=backends, blobs=self._blobs)
 
     async def create(self, *, labels: Sequence[str] = (), timeout_s: float | None = None) -> Context:
         """Make a context without turns. By its labels (at most 16) it can be found.
@@ -99,7 +86,8 @@ class Turns:
         With an ``idempotency_key`` the same call again, from any process and at any time, gives the first turn
         (``replayed``) and changes nothing; with another type, version, payload or explicit parent it is ``KeyReused``.
         The parent is the head at the moment of the commit; another turn of the chain may be named, and with ``rebase``
-        any turn of this scope. Payloads above ``inline_bytes_max`` (64 KiB) are kept as objects.
+        any turn of this scope. Payloads above ``inline_bytes_max`` (64 KiB) are kept as objects, before the turn: one
+        whose turn is refused then is left to ``acme.objects.collect``.
 
         Raises ``NotFound``, ``Invalid`` (a parent that is not on the chain), ``LimitExceeded``, ``KeyReused``,
         ``NoRoute``, ``Unavailable``; after ``OutcomeUnknown`` the same call again is safe if it has a key.
@@ -221,6 +209,63 @@ class Turns:
         """The root of the tree of files at a turn: its own, or that of its nearest ancestor; None if there is none."""
         async with self._reading(timeout_s) as (call, store):
             return await store.snapshot(self._scope.space, turn_id, timeout_s=call.timeout_s)
+
+    async def purge(
+        self, *, before: datetime | None = None, dry_run: bool = False, timeout_s: float | None = None
+    ) -> AsyncIterator[PurgedContext]:
+        """Remove the contexts whose first record says that they have ended; each of them, and what became of it.
+
+        A context that is held, or that a context goes on from which is kept, stays and is told with its reason; one
+        that says nothing about its end is none of these. ``before`` leaves those alone that ended after that moment.
+        With ``dry_run`` the same is told and nothing is written. Interrupted, the next purge ends what was begun.
+        ``timeout_s`` is for each context. Raises ``Unsupported`` where turns cannot be removed.
+        """
+        async for one in purged(self._calls, before=before, dry_run=dry_run, timeout_s=timeout_s):
+            yield one
+
+    async def hold(
+        self,
+        context_id: str | None = None,
+        *,
+        retention_class: str | None = None,
+        reason: str,
+        timeout_s: float | None = None,
+    ) -> Hold:
+        """Keep a context, or all of a retention class, and what it needs from being purged until the hold is lifted.
+
+        Who placed it, when and why is kept. Once this returns nothing of it is removed. Raises ``NotFound`` for a
+        context that is not there, or is being removed; after ``TimedOut`` the hold stands, and the same call again
+        finds out whether it came in time.
+        """
+        return await hold(self._calls, context_id, retention_class=retention_class, reason=reason, timeout_s=timeout_s)
+
+    async def release_hold(
+        self,
+        context_id: str | None = None,
+        *,
+        retention_class: str | None = None,
+        reason: str,
+        timeout_s: float | None = None,
+    ) -> bool:
+        """Lift a hold; False if none stands. Who did, when and why is kept beside it."""
+        return await release_hold(
+            self._calls, context_id, retention_class=retention_class, reason=reason, timeout_s=timeout_s
+        )
+
+    async def holds(
+        self, *, cursor: str | None = None, limit: int = PAGE_CONTEXTS_DEFAULT, timeout_s: float | None = None
+    ) -> Page[Hold]:
+        """Holds that stand, and those that were lifted; at most 500 a page."""
+        return await holds(self._calls, cursor=cursor, limit=limit, timeout_s=timeout_s)
+
+    async def audits(
+        self, context_id: str | None = None, *, after: UUID | None = None, limit: int = AUDITS_PAGE_DEFAULT
+    ) -> Sequence[StoreAudit]:
+        """Records of writes to a context whose route keeps them (``audit="writes"``), oldest first.
+
+        Without a context those of holds, and of contexts that were purged: the others went with their context.
+        """
+        return await audits(self._calls, context_id, after=after, limit=limit)
 
     async def _create(
         self, base: str | None, labels: Sequence[str], operation: str, timeout_s: float | None

@@ -19,6 +19,7 @@ OBJECTS_PAGE_MAX: Final = 500  # objects, or spaces, of one page: within one pag
 MEDIA_TYPE_CHARS_MAX: Final = 100  # part of a file's name once encoded (160), which has 255
 
 MEDIA_TYPE_DEFAULT: Final = "application/octet-stream"
+MEDIA_TYPE_OF_TURNS: Final = "application/vnd.perdure.turns"  # of what nobody put but turns; a collector may remove it
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _MEDIA_TYPE: Final = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/[a-z0-9][a-z0-9!#$&^_.+-]*")

@@ -49,7 +49,9 @@ class ObjectStore(Protocol):
         """Keep these bytes under their address; once it returns they are there, whatever fails next.
 
         Putting what is there already renews ``created_at`` and ``media_type`` and changes nothing else; and if what was
-        kept had been damaged it is whole again. At most ``OBJECT_BYTES_MAX`` bytes (else ``LimitExceeded``), of which
+        kept had been damaged it is whole again. ``MEDIA_TYPE_OF_TURNS`` takes the place of no other one, whoever was
+        first: what somebody put is called what they said, whatever turns put (what such a put returns may call it
+        theirs). At most ``OBJECT_BYTES_MAX`` bytes (else ``LimitExceeded``), of which
         no more than a few megabytes are held in memory. With ``expected_digest`` other bytes are ``DigestMismatch``.
         Nothing can be found of a put that was refused, that was cancelled half way, or whose chunks end in an error.
         Raises ``TimedOut`` if nothing was sent within ``timeout_s``, else ``OutcomeUnknown``; the same put again is

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from perdure.core.objects import PAGE_OBJECTS_DEFAULT
+from perdure.core.objects import GRACE_S_DEFAULT, PAGE_OBJECTS_DEFAULT
 from perdure.core.objects import Objects as AsyncObjects
 from perdure.domain.object import MEDIA_TYPE_DEFAULT, ObjectRef
 from perdure.domain.records import Page
@@ -81,3 +81,17 @@ class Objects:
     def delete(self, digest: str, *, timeout_s: float | None = None) -> bool:
         """Remove an object; False if it is not there. What refers to it, a turn or a tree, cannot be read any more."""
         return self._portal.call(self._async.delete, digest, timeout_s=timeout_s)
+
+    def collect(
+        self, *, grace_s: float = GRACE_S_DEFAULT, dry_run: bool = False, timeout_s: float | None = None
+    ) -> Iterator[ObjectRef]:
+        """Remove the objects that only turns put and no turn needs any more; each of them, when it is removed.
+
+        An object that anybody put here stays, and so does what was put within the last ``grace_s`` seconds (a day, at
+        least 300): put again what is about to be referred to. All turns of this scope are read to find what they need.
+        With ``dry_run`` the same objects are told and none is removed. ``timeout_s`` is for each call of a backend.
+
+        Raises ``LimitExceeded`` above ``collect_objects_max`` objects, ``NoRoute`` without a route for turns,
+        ``Unsupported`` where it cannot be found out what they need.
+        """
+        return self._portal.iterate(self._async.collect(grace_s=grace_s, dry_run=dry_run, timeout_s=timeout_s))

@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
+from uuid import UUID
 
 from perdure.core.turns import PAGE_CONTEXTS_DEFAULT, PAGE_TURNS_DEFAULT
 from perdure.core.turns import Turns as AsyncTurns
 from perdure.domain.records import Page
+from perdure.domain.retention import Hold, PurgedContext
+from perdure.domain.store_audit import AUDITS_PAGE_DEFAULT, StoreAudit
 from perdure.domain.turn import Context, Turn, TurnRef
 from perdure.sync.portal import Portal
 
@@ -55,7 +59,8 @@ class Turns:
         With an ``idempotency_key`` the same call again, from any process and at any time, gives the first turn
         (``replayed``) and changes nothing; with another type, version, payload or explicit parent it is ``KeyReused``.
         The parent is the head at the moment of the commit; another turn of the chain may be named, and with ``rebase``
-        any turn of this scope. Payloads above ``inline_bytes_max`` (64 KiB) are kept as objects.
+        any turn of this scope. Payloads above ``inline_bytes_max`` (64 KiB) are kept as objects, before the turn: one
+        whose turn is refused then is left to ``acme.objects.collect``.
 
         Raises ``NotFound``, ``Invalid`` (a parent that is not on the chain), ``LimitExceeded``, ``KeyReused``,
         ``NoRoute``, ``Unavailable``; after ``OutcomeUnknown`` the same call again is safe if it has a key.
@@ -142,3 +147,61 @@ class Turns:
     def snapshot(self, turn_id: str, *, timeout_s: float | None = None) -> str | None:
         """The root of the tree of files at a turn: its own, or that of its nearest ancestor; None if there is none."""
         return self._portal.call(self._async.snapshot, turn_id, timeout_s=timeout_s)
+
+    def purge(
+        self, *, before: datetime | None = None, dry_run: bool = False, timeout_s: float | None = None
+    ) -> Iterator[PurgedContext]:
+        """Remove the contexts whose first record says that they have ended; each of them, and what became of it.
+
+        A context that is held, or that a context goes on from which is kept, stays and is told with its reason; one
+        that says nothing about its end is none of these. ``before`` leaves those alone that ended after that moment.
+        With ``dry_run`` the same is told and nothing is written. Interrupted, the next purge ends what was begun.
+        ``timeout_s`` is for each context. Raises ``Unsupported`` where turns cannot be removed.
+        """
+        return self._portal.iterate(self._async.purge(before=before, dry_run=dry_run, timeout_s=timeout_s))
+
+    def hold(
+        self,
+        context_id: str | None = None,
+        *,
+        retention_class: str | None = None,
+        reason: str,
+        timeout_s: float | None = None,
+    ) -> Hold:
+        """Keep a context, or all of a retention class, and what it needs from being purged until the hold is lifted.
+
+        Who placed it, when and why is kept. Once this returns nothing of it is removed. Raises ``NotFound`` for a
+        context that is not there, or is being removed; after ``TimedOut`` the hold stands, and the same call again
+        finds out whether it came in time.
+        """
+        return self._portal.call(
+            self._async.hold, context_id, retention_class=retention_class, reason=reason, timeout_s=timeout_s
+        )
+
+    def release_hold(
+        self,
+        context_id: str | None = None,
+        *,
+        retention_class: str | None = None,
+        reason: str,
+        timeout_s: float | None = None,
+    ) -> bool:
+        """Lift a hold; False if none stands. Who did, when and why is kept beside it."""
+        return self._portal.call(
+            self._async.release_hold, context_id, retention_class=retention_class, reason=reason, timeout_s=timeout_s
+        )
+
+    def holds(
+        self, *, cursor: str | None = None, limit: int = PAGE_CONTEXTS_DEFAULT, timeout_s: float | None = None
+    ) -> Page[Hold]:
+        """Holds that stand, and those that were lifted; at most 500 a page."""
+        return self._portal.call(self._async.holds, cursor=cursor, limit=limit, timeout_s=timeout_s)
+
+    def audits(
+        self, context_id: str | None = None, *, after: UUID | None = None, limit: int = AUDITS_PAGE_DEFAULT
+    ) -> Sequence[StoreAudit]:
+        """Records of writes to a context whose route keeps them (``audit="writes"``), oldest first.
+
+        Without a context those of holds, and of contexts that were purged: the others went with their context.
+        """
+        return self._portal.call(self._async.audits, context_id, after=after, limit=limit)

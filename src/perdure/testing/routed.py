@@ -29,7 +29,8 @@ from perdure.core.secrets import SystemSecrets
 from perdure.core.stores import Stores
 from perdure.core.streams import Sampler, Streams
 from perdure.core.tables import Tables
-from perdure.core.turns import TurnBackends, Turns
+from perdure.core.turn_backends import TurnBackends
+from perdure.core.turns import Turns
 from perdure.domain.container import PROJECT_DEFAULT
 from perdure.domain.ids import check_mode
 from perdure.domain.kinds import Kind

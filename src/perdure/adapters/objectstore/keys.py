@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -24,7 +24,7 @@ from uuid import UUID
 import msgspec
 
 from perdure.domain.container import Space, make_space
-from perdure.domain.object import ObjectRef, check_digest, check_media_type
+from perdure.domain.object import MEDIA_TYPE_OF_TURNS, ObjectRef, check_digest, check_media_type
 from perdure.errors import Corrupt, PerdureError
 
 _HASH_BYTES: Final = 16  # 128 bits: enough that two names of one tenant never meet
@@ -90,6 +90,18 @@ def read_object(meta: Mapping[str, Any]) -> Kept | None:
     except (PerdureError, ValueError, OverflowError):
         return None
     return Kept(key=str(meta["path"]), ref=ref)
+
+
+def merged(earlier: ObjectRef | None, later: ObjectRef) -> ObjectRef:
+    """What is known of an object by two puts of it that are there at the same time."""
+    if earlier is None:
+        return later
+    return replace(later, media_type=media_type_of((earlier.media_type, later.media_type)))
+
+
+def media_type_of(given: Sequence[str]) -> str:
+    """What an object is called that was put as each of these, in this order: what somebody said last."""
+    return next((each for each in reversed(given) if each != MEDIA_TYPE_OF_TURNS), given[-1])
 
 
 def shard_of(prefix: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -137,7 +137,7 @@ class ObstoreObjects:
                 if kept.ref.digest not in found and len(found) == limit:
                     return ObjectPage(objects=tuple(found.values()), more=True)
                 # All puts of one object come together, the newest last.
-                found[kept.ref.digest] = kept.ref
+                found[kept.ref.digest] = keys.merged(found.get(kept.ref.digest), kept.ref)
             if not found:
                 await self._check()
         return ObjectPage(objects=tuple(found.values()), more=False)
@@ -205,6 +205,7 @@ class ObstoreObjects:
             before, _ = await asyncio.gather(self._puts(space, digest), self._write_name(space))
             # Clocks differ; this put is nevertheless the newest of those that it found.
             created_at = max([now, *(put.ref.created_at + _MOMENT for put in before)])
+            media_type = keys.media_type_of([*(put.ref.media_type for put in before), media_type])
             put_id = self._environment.ids.new()
             key = keys.object_key(space, digest, created_at=created_at, put_id=put_id, media_type=media_type)
             await self._write(key, spool)
@@ -249,8 +250,10 @@ class ObstoreObjects:
         return puts
 
     async def _newest(self, space: Space, digest: str) -> Kept | None:
-        puts = await self._puts(space, digest)
-        return puts[-1] if puts else None
+        newest: Kept | None = None
+        for put in await self._puts(space, digest):
+            newest = replace(put, ref=keys.merged(None if newest is None else newest.ref, put.ref))
+        return newest
 
     async def _remove(self, puts: Sequence[Kept]) -> None:
         for put in puts:

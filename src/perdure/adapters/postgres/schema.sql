@@ -1629,7 +1629,9 @@ BEGIN
     INSERT INTO perdure.objects AS kept (tenant_id, space_id, digest, size_bytes, media_type, created_at)
     VALUES (p_tenant, p_space, p_digest, p_size_bytes, p_media_type, perdure.instant())
     ON CONFLICT (tenant_id, space_id, digest) DO UPDATE SET size_bytes = excluded.size_bytes,
-        media_type = excluded.media_type, created_at = perdure.instant()
+        media_type = CASE WHEN excluded.media_type = 'application/vnd.perdure.turns' THEN kept.media_type
+            ELSE excluded.media_type END,
+        created_at = perdure.instant()
     RETURNING created_at INTO v_created_at;
     PERFORM perdure.keep_object_chunks(p_tenant, p_space, p_digest, 0, p_chunks);
     v_context := perdure.leave_tenant(v_context);

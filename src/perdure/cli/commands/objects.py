@@ -20,6 +20,7 @@ from perdure.cli.target import (
     Mode,
     Settings,
     TenantName,
+    lapse_s,
     opened_tenant,
 )
 from perdure.domain.object import MEDIA_TYPE_DEFAULT, OBJECTS_PAGE_MAX, READ_CHUNK_BYTES_MAX, ObjectRef
@@ -120,6 +121,49 @@ def put(
         output.print_json(ref)
         return
     typer.echo(ref.digest)
+
+
+@app.command()
+def gc(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing, and say what would be.")] = False,
+    grace: Annotated[
+        str, typer.Option("--grace", help="Leave alone what was put within this time; at least 5m.", metavar="TIME")
+    ] = "24h",
+    tenant: TenantName = None,
+    data_dir: DataDir = DATA_DIR_DEFAULT,
+    dsn: Dsn = None,
+    mode: Mode = None,
+    env: Env = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove the objects that only conversations put and none needs any more; what anybody put stays.
+
+    All turns are read to find what they need.
+    """
+    grace_s = lapse_s(grace, option="--grace")
+
+    found: list[ObjectRef] = []
+    sizes: list[int] = []
+
+    async def collected() -> None:
+        """Each object that went."""
+        async with opened_tenant(
+            data_dir=data_dir, dsn=dsn, mode=mode, env=env, settings=settings, tenant=tenant
+        ) as acme:
+            async for ref in acme.objects.collect(grace_s=grace_s, dry_run=dry_run):
+                sizes.append(ref.size_bytes)
+                if as_json:
+                    found.append(ref)
+                else:
+                    typer.echo(ref.digest)
+
+    asyncio.run(collected())
+    if as_json:
+        output.print_json({"dry_run": dry_run, "removed": len(sizes), "bytes": sum(sizes), "items": found})
+        return
+    typer.echo(f"{len(sizes)} objects ({sum(sizes)} bytes) {'would be ' if dry_run else ''}removed", err=True)
 
 
 async def _stdin() -> AsyncIterator[bytes]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final
 import typer
 
 from perdure.cli import files, output
-from perdure.cli.commands import turns_files
+from perdure.cli.commands import turns_files, turns_retention
 from perdure.cli.target import (
     DATA_DIR_DEFAULT,
     AsJson,
@@ -31,6 +31,10 @@ app = typer.Typer(name="turns", help="Conversations: contexts, turns and forks."
 app.command("snapshot")(turns_files.snapshot)
 app.command("files")(turns_files.list_files)
 app.command("restore")(turns_files.restore)
+app.command("purge")(turns_retention.purge)
+app.command("hold")(turns_retention.hold)
+app.command("release")(turns_retention.release)
+app.command("holds")(turns_retention.holds)
 
 Labels = Annotated[list[str] | None, typer.Option("--label", help="Can be found by it; may be repeated.")]
 ContextId = Annotated[str, typer.Argument(metavar="CONTEXT", help="A context's id.")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from perdure.domain.object import (
     MEDIA_TYPE_CHARS_MAX,
     MEDIA_TYPE_DEFAULT,
+    MEDIA_TYPE_OF_TURNS,
     READ_CHUNK_BYTES_MAX,
     SPOOL_BYTES_MAX,
     object_digest,
@@ -86,6 +89,29 @@ class ObjectBytesContract(ObjectsOpening):
             assert ref.media_type == media_type
             assert await cabinet.find(ref.digest) == ref
             assert await cabinet.all() == [ref]
+
+    async def test_what_somebody_put_is_called_what_they_said_whatever_turns_put(self, cabinet: Cabinet) -> None:
+        await cabinet.put(b"1", media_type=MEDIA_TYPE_OF_TURNS)
+        first = await cabinet.put(b"1", media_type="text/plain")
+        assert await cabinet.find(first.digest) == first
+        again = await cabinet.put(b"1", media_type=MEDIA_TYPE_OF_TURNS)
+        assert again.created_at > first.created_at
+        expected = replace(first, created_at=again.created_at)
+        assert await cabinet.find(first.digest) == expected
+        assert await cabinet.all() == [expected]
+        assert (await cabinet.put(b"1", media_type="image/png")).media_type == "image/png"
+        assert [ref.media_type for ref in await cabinet.all()] == ["image/png"]
+
+    async def test_of_puts_at_the_same_time_that_of_turns_gives_no_name(self, cabinet: Cabinet) -> None:
+        for number in range(8):
+            whole = content(2_000 + number)
+            puts = [cabinet.put(whole, media_type=each) for each in (MEDIA_TYPE_OF_TURNS, "text/plain")]
+            (ref, _) = await asyncio.gather(*(puts if number % 2 else reversed(puts)))
+            found = await cabinet.find(ref.digest)
+            assert found is not None
+            assert found.media_type == "text/plain"
+            assert [one.media_type for one in await cabinet.all()] == ["text/plain"] * (number + 1)
+            assert await cabinet.read(ref.digest) == whole
 
     async def test_what_is_not_there_is_none_or_not_found(self, cabinet: Cabinet) -> None:
         assert await cabinet.find(ABSENT) is None

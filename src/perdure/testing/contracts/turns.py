@@ -17,6 +17,7 @@ from perdure.testing.contracts.turns_keeping import TurnKeepingContract
 from perdure.testing.contracts.turns_limits import TurnLimitsContract
 from perdure.testing.contracts.turns_listing import TurnListingContract
 from perdure.testing.contracts.turns_parents import TurnParentsContract
+from perdure.testing.contracts.turns_retention import TurnRetentionContract
 from perdure.testing.contracts.turns_surviving import TurnSurvivingContract
 
 
@@ -28,6 +29,7 @@ class TurnsContract(
     TurnContextsContract,
     TurnKeepingContract,
     TurnSurvivingContract,
+    TurnRetentionContract,
     TurnLimitsContract,
 ):
     """Every part of the contract; a store's test file says how to open it, and what it lacks."""

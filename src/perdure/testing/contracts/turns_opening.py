@@ -9,6 +9,7 @@ from typing import ClassVar, Final, Literal, TypeAlias
 
 import pytest
 
+from perdure.core.turn_store import Blobs, TurnParts
 from perdure.domain.container import Container, Space
 from perdure.domain.store_audit import StoreAudit
 from perdure.domain.turn import NO_TURN, TURNS_PAGE_MAX, Context, NewTurn, Turn, TurnRef, content_hash
@@ -30,6 +31,7 @@ Ability: TypeAlias = Literal[
     "keeps_spaces_apart",
     "lists_bundles",
     "orders_clients",
+    "removes_contexts",
     "tells_bases",
     "tells_times",
 ]
@@ -182,6 +184,7 @@ class TurnsOpening(ABC):
     * ``keeps_spaces_apart``: there is more than one space
     * ``lists_bundles``: it says which bundles were published
     * ``orders_clients``: clients that append to one context at the same time make one chain
+    * ``removes_contexts``: it is made of logs and rows, and ``turn_parts`` and ``turn_blobs`` give what it stands on
     * ``tells_bases``: a context that was looked up has its base
     * ``tells_times``: contexts and turns say when they were made
     """
@@ -202,6 +205,8 @@ class TurnsOpening(ABC):
     deep: ClassVar[int] = 300
     """How many turns a long conversation has."""
 
+    removes_contexts: bool = False
+
     looks_max: int = 1
     """After how many looks a client sees what another one did; above 1 where that is seen late."""
 
@@ -217,6 +222,14 @@ class TurnsOpening(ABC):
         """What was kept with the commits to a container; nothing where ``keeps_audits`` is false."""
         del container
         return ()
+
+    def turn_parts(self, talk: Talk) -> TurnParts:
+        """What a client's turns stand on; only where ``removes_contexts`` is true."""
+        raise AssertionError(f"{type(talk.store).__name__} is not made of logs and rows")
+
+    def turn_blobs(self) -> Blobs:
+        """Where the clients' large payloads are; only where ``removes_contexts`` is true."""
+        raise AssertionError("this store is not made of logs and rows")
 
     @pytest.fixture(autouse=True)
     def _counting(self) -> None:
