@@ -1,4 +1,7 @@
-"""JSON values: what may be kept, and the one form in which values are compared and hashed (RFC 8785)."""
+"""JSON values: what may be kept, and the one form in which values are compared and hashed (RFC 8785).
+
+Values with more types than JSON has are in ``typed_values``, the hashes of work units in ``work_hash``.
+"""
 
 from __future__ import annotations
 
