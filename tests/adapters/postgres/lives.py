@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -22,8 +23,10 @@ from perdure.domain.versioned import PutRow
 from perdure.testing.contracts.ledger_events import live
 from perdure.testing.contracts.registry import change_to, new_route
 from perdure.testing.contracts.rows_opening import table
+from perdure.testing.contracts.telemetry_keeping import record_of
 from perdure.testing.environment import fake_environment
 from tests.support.databases import Database
+from tests.support.work_saves import first_save
 
 ACME, OTHER = perdure.tenant_uuid("t_acme"), perdure.tenant_uuid("t_other")
 MACHINES = {
@@ -88,7 +91,7 @@ async def live_in(database: Database, *slugs: str, same_ids: bool = False) -> di
 
 
 async def keep_something(backend: PostgresBackend, slug: str) -> None:
-    """A stream, a session, a row with its audit record, an object, a route; under the same names for each tenant."""
+    """A stream, a session, an audited row, an object, a unit of work, an entry, a route; alike for each tenant."""
     space = make_space(tenant=slug, mode="lab", env="dev", project="default")
     for log in (stream_container(space, "news"), session_container(space, user="ada", session="s1")):
         entries = [NewEntry(entry_id=f"e{number}", fingerprint="f", body=b"1") for number in range(3)]
@@ -110,6 +113,8 @@ async def keep_something(backend: PostgresBackend, slug: str) -> None:
     )
     await backend.rows.write(rows, [PutRow(key="a", value=b"1")], audit=record, timeout_s=30)
     await backend.objects.put(space, b"the same of every tenant", timeout_s=30)
+    await backend.work.commit(space, replace(first_save(), request_id="r", fingerprint="f"), timeout_s=30)
+    await backend.telemetry.write(space, [record_of(entry_id=UUID(int=9), unit_id="u")], timeout_s=30)
     await backend.routes.commit(change_to(new_route(slug, route_id=UUID(int=8))), timeout_s=30)
 
 

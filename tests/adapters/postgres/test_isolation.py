@@ -42,6 +42,10 @@ RECORDS = {
     ("route_history", "DELETE"),
     ("route_history", "UPDATE"),
     ("store_audit", "UPDATE"),
+    ("telemetry_entries", "UPDATE"),
+    ("work_attributes", "UPDATE"),
+    ("work_history", "DELETE"),
+    ("work_history", "UPDATE"),
 }
 
 
@@ -51,7 +55,7 @@ def tables(database: Database) -> list[str]:
 
 def test_every_table_forces_row_level_security(database: Database) -> None:
     names = set(tables(database))
-    assert len(names) == 25
+    assert len(names) == 31
     forced = "SELECT relname::text FROM pg_class WHERE relrowsecurity AND relforcerowsecurity AND relkind = 'r'"
     assert {name for (name,) in database.query(forced)} == names
     policies = "SELECT tablename::text, cmd FROM pg_policies WHERE schemaname = 'perdure' AND cmd <> 'ALL'"
@@ -79,6 +83,7 @@ def test_no_policy_lets_anybody_past_the_tenant_but_those_of_owner_and_relay(dat
         ("tenants", "ALL", "{perdure_owner}"),
         ("tenants", "SELECT", "{perdure_relay}"),
         ("user_tenants", "ALL", "{perdure_owner}"),
+        ("work_transitions", "SELECT", "{public}"),
     ]
 
 
@@ -277,6 +282,7 @@ def test_every_foreign_key_and_unique_key_carries_the_tenant(database: Database)
         ("schema_migrations", "pk_schema_migrations"),
         ("status_transitions", "pk_status_transitions"),
         ("tenants", "uq_tenants_slug"),
+        ("work_transitions", "pk_work_transitions"),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from typing import Any, Final
 from uuid import UUID
@@ -27,11 +28,15 @@ PLANE: Final = OfPlane(mode="lab", env="dev")
 LOG: Final = PLANE.place(stream_container(SPACE, "news")).container_id
 TABLE: Final = PLANE.place(table(SPACE)).container_id
 LISTED: Final = UUID(int=2**100)
+WORKING: Final = UUID(int=2**90)
+UNIT: Final = UUID(int=2**80)
+MOMENT: Final = datetime(2026, 1, 1, tzinfo=UTC)
 WRITING: Final = {
     "logs": {"append", "clear", "configure", "erase", "restore", "sweep", "trim"},
     "rows": {"erase", "restore", "sweep", "write"},
     "routes": {"commit", "relayed"},
     "audits": set[str](),
+    "work": {"beat", "commit", "delete"},
 }
 SEED: Final = f"""
 SET session_replication_role = replica;
@@ -57,11 +62,42 @@ INSERT INTO perdure.route_history (tenant_id, route_key, version, route_id, chan
 SELECT '{TENANT}', 'r' || n % 20, n / 20, gen_random_uuid(), now(), n, '{{}}' FROM generate_series(1, {MANY}) AS n;
 INSERT INTO perdure.route_events (tenant_id, event_id, registry_version, record)
 SELECT '{TENANT}', 'v' || n, n, '{{}}' FROM generate_series(1, {MANY}) AS n;
+INSERT INTO perdure.work_units (tenant_id, space_id, unit_id, instance_id, schema, status, version, created_at,
+    updated_at, history_sequence, parent_id, heartbeat_at, beats, interaction_count, retry_count, child_count,
+    finished_child_count)
+SELECT '{TENANT}', '{WORKING}', CASE n WHEN 1 THEN '{UNIT}' ELSE md5(n::text)::uuid END, 'i' || n % 50, 'work',
+    CASE n % 20 WHEN 0 THEN 'ACTIVE' ELSE 'PENDING' END, 1, '{MOMENT}'::timestamptz + n * interval '1 s', now(), 1,
+    CASE n % 20 WHEN 3 THEN '{UNIT}'::uuid END, '{MOMENT}'::timestamptz + n * interval '1 s', 1, 0, 0, 0, 0
+FROM generate_series(1, {MANY}) AS n;
+INSERT INTO perdure.work_attributes (tenant_id, space_id, unit_id, key, version, sequence, recorded_at)
+SELECT '{TENANT}', '{WORKING}', '{UNIT}', 'k' || n % 5, n, n, now() FROM generate_series(1, {MANY}) AS n;
+INSERT INTO perdure.work_history (tenant_id, space_id, unit_id, sequence, history_id, instance_id, event, new_status,
+    new_state_hash, actor_id, transition_timestamp, changes, hash_scheme, entry_hash)
+SELECT '{TENANT}', '{WORKING}', '{UNIT}', n, md5(n::text)::uuid, 'i' || n % 50, 'STATE_TRANSITION', 'ACTIVE',
+    repeat('0', 64), 'a' || n % 20, '{MOMENT}'::timestamptz + n * interval '1 s', '[]', 'v1', repeat('0', 64)
+FROM generate_series(1, {MANY}) AS n;
 """  # noqa: S608 - constants of this file
 IN_LOG: Final[dict[str, Any]] = {"log_id": LOG}
 IN_TABLE: Final[dict[str, Any]] = {"container_id": TABLE}
 PAGE: Final[dict[str, Any]] = IN_LOG | {"limit": 10, "bytes_max": 10_000}
 RANGE: Final[dict[str, Any]] = IN_TABLE | {"start": "k01", "end": "k02", "limit": 10, "bytes_max": 10_000}
+IN_SPACE: Final[dict[str, Any]] = {"space_id": WORKING, "limit": 10}
+IN_UNIT: Final[dict[str, Any]] = IN_SPACE | {"unit_id": UNIT}
+ENTRIES: Final[dict[str, Any]] = IN_SPACE | {
+    "instance_id": None,
+    "actor_id": None,
+    "since": None,
+    "until": None,
+    "after_time": MOMENT + timedelta(seconds=MANY // 2),
+    "after_id": LISTED,
+}
+UNITS: Final[dict[str, Any]] = IN_SPACE | {
+    "status": None,
+    "instance_id": None,
+    "parent_id": None,
+    "after_time": MOMENT + timedelta(seconds=MANY // 2),
+    "after_id": LISTED,
+}
 LIST: Final[dict[str, Any]] = {"user": None, "after": LISTED, "limit": 10}
 CASES: Final[list[tuple[str, dict[str, Any]]]] = [
     ("audits/list", {"container_id": LOG, "after": UUID("00001000-0000-7000-8000-000000000000"), "limit": 10}),
@@ -80,8 +116,22 @@ CASES: Final[list[tuple[str, dict[str, Any]]]] = [
     ("rows/query_reverse", RANGE | {"after": "k015000"}),
     ("routes/history", {"route_key": "r7", "after": 500, "limit": 10}),
     ("routes/unrelayed", {"limit": 10}),
+    ("work/attribute_versions", IN_UNIT | {"after_key": "k2", "after_version": 9_000}),
+    ("work/find_history", ENTRIES),
+    ("work/find_history", ENTRIES | {"instance_id": "i7"}),
+    ("work/find_history", ENTRIES | {"actor_id": "a7"}),
+    ("work/find_history", ENTRIES | {"instance_id": "i7", "actor_id": "a7"}),
+    ("work/find_history", ENTRIES | {"after_time": None, "since": MOMENT + timedelta(seconds=15_000)}),
+    ("work/history", IN_UNIT | {"after": 15_000}),
+    ("work/history_reverse", IN_UNIT | {"after": 15_000}),
+    ("work/stale", IN_SPACE | {"before": MOMENT + timedelta(seconds=15_000)}),
+    ("work/units", UNITS),
+    ("work/units", UNITS | {"status": "ACTIVE"}),
+    ("work/units", UNITS | {"instance_id": "i7"}),
+    ("work/units", UNITS | {"parent_id": UNIT}),
 ]
-WHOLE: Final = {"routes/load", "routes/version"}  # the registry is read as a whole, and the other is one row
+# The registry is read as a whole, its version is one row, and a unit is read by a function that has its own settings.
+WHOLE: Final = {"routes/load", "routes/version", "work/load"}
 
 
 def seed(database: Database, *, analysed: bool) -> None:

@@ -8,6 +8,8 @@ from perdure.adapters.documents.logs import DocumentLogs
 from perdure.adapters.documents.resilience import ResilientDriver
 from perdure.adapters.documents.routes import DocumentRoutes
 from perdure.adapters.documents.rows import DocumentRows
+from perdure.adapters.documents.telemetry import DocumentTelemetry
+from perdure.adapters.documents.work import DocumentWork
 from perdure.errors import Forbidden
 from perdure.ports.capabilities import Capabilities
 from perdure.ports.documents import DocumentDriver
@@ -17,10 +19,12 @@ from perdure.ports.objects import ObjectStore
 from perdure.ports.patience import Sleep
 from perdure.ports.routes import RouteStore
 from perdure.ports.rows import RowStore
+from perdure.ports.telemetry import TelemetryStore
+from perdure.ports.work import WorkStore
 
 
 class DocumentBackend:
-    """Streams, sessions, tables, boards, turns and routes of one (mode, env) on a document database.
+    """Streams, sessions, tables, boards, turns, work and routes of one (mode, env) on a document database.
 
     ``objects`` is where the same place keeps objects, if it does; it is closed with the backend. ``sleep`` is how it
     waits between attempts. Raises ``Forbidden`` (``forbidden_backend_class``) for a driver whose data is on one
@@ -47,6 +51,8 @@ class DocumentBackend:
         self._logs = DocumentLogs(self._driver, mode=mode, env=env)
         self._rows = DocumentRows(self._driver, mode=mode, env=env)
         self._routes = DocumentRoutes(self._driver, mode=mode, env=env)
+        self._telemetry = DocumentTelemetry(self._driver, mode=mode, env=env)
+        self._work = DocumentWork(self._driver, mode=mode, env=env)
         self._objects = objects
 
     @property
@@ -78,6 +84,16 @@ class DocumentBackend:
     def turns(self) -> None:
         """Nowhere else: turns are kept in logs and rows."""
         return
+
+    @property
+    def work(self) -> WorkStore:
+        """Where units of work are kept."""
+        return self._work
+
+    @property
+    def telemetry(self) -> TelemetryStore:
+        """Where telemetry is kept."""
+        return self._telemetry
 
     async def open(self) -> None:
         """Open the driver; once, before anything else."""

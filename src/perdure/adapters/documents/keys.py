@@ -1,4 +1,4 @@
-"""Where everything is: the names of partitions and the sort keys in them, all of them, and nothing else.
+"""Where everything is: the names of partitions and sort keys; those of units and telemetry have their own modules.
 
 A name is made of components, each encoded so that it holds neither a separator nor anything an engine refuses, so
 different components never give the same name: ``a/b`` is not ``a`` and ``b``, and none is not empty. base32hex keeps
@@ -26,7 +26,7 @@ POINTER_SHARDS: Final = 4  # partitions of one queue: changing it would lose wha
 FIRST: Final = "-"  # of the characters of names: a key and it are the very next key there can be
 LAST: Final = "~"  # after every character that an encoded component holds
 
-Holds: TypeAlias = Literal["log", "rows"]
+Holds: TypeAlias = Literal["log", "rows", "work"]
 Range: TypeAlias = tuple[str, str]
 """Start (included) and end (not included) of a scan."""
 
@@ -80,7 +80,8 @@ def _capped(name: str) -> str:
     return name if len(name) <= NAME_CHARS_MAX else f"~{hashlib.sha256(name.encode()).hexdigest()}"
 
 
-def _partition(word: str, *components: str | None) -> str:
+def partition(word: str, *components: str | None) -> str:
+    """The name of a partition: a word for what is in it, and components, hashed if they are too long."""
     return f"{word}.{_capped(join(*components))}"
 
 
@@ -88,10 +89,11 @@ def _partition(word: str, *components: str | None) -> str:
 @lru_cache(maxsize=NAMES_KNOWN_MAX)
 def known_partition(holds: Holds, container: Container) -> str:
     """The partition of a container, remembered."""
-    return _partition(holds, container.kind, *_space(container.space), *container.name)
+    return partition(holds, container.kind, *space_parts(container.space), *container.name)
 
 
-def _space(space: Space) -> tuple[str | None, ...]:
+def space_parts(space: Space) -> tuple[str | None, ...]:
+    """What is of a space in every name."""
     return (space.tenant, space.mode, space.env, space.project, space.surface, space.app)
 
 
@@ -201,13 +203,13 @@ def audit_range() -> Range:
 
 def directory_partition(holds: Holds, kind: Kind, *, tenant: str, mode: str, env: str) -> str:
     """The names of all logs, or of all sets of rows, of one kind of one tenant."""
-    return _partition("dir", holds, kind, tenant, mode, env)
+    return partition("dir", holds, kind, tenant, mode, env)
 
 
 def directory_sort(container: Container) -> str:
     """A container's entry: user first, so that all of a user's are one range."""
-    name = (container.kind, *_space(container.space), *container.name)
-    return f"{directory_user(user_of(container))}{hashed(*_space(container.space))}.{hashed(*name)}"
+    name = (container.kind, *space_parts(container.space), *container.name)
+    return f"{directory_user(user_of(container))}{hashed(*space_parts(container.space))}.{hashed(*name)}"
 
 
 def directory_user(user: str | None) -> str:
@@ -226,7 +228,7 @@ def directory_range(user: str | None) -> Range:
 
 def routes_partition(mode: str, env: str) -> str:
     """One registry, one partition: its version and all its routes change together."""
-    return _partition("routes", mode, env)
+    return partition("routes", mode, env)
 
 
 def route_sort(key: RouteKey) -> str:
@@ -269,7 +271,7 @@ def _route(key: RouteKey) -> str:
 
 def pointer_partition(queue: str, mode: str, env: str, shard: int) -> str:
     """A part of what is due in one queue."""
-    return _partition("due", queue, mode, env, str(shard))
+    return partition("due", queue, mode, env, str(shard))
 
 
 def pointer_shard(target: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -54,6 +54,17 @@ class OfPlane:
             container_id=container_id,
             name=msgspec.json.encode(kept).decode(),
         )
+
+    def place_of_space(self, space: Space) -> dict[str, Any]:
+        """A space as rows name it, and its name as JSON: what statements about spaces take. ``Invalid`` as above."""
+        self.check(space.mode, space.env)
+        name = msgspec.json.encode([space.project, space.surface, space.app])
+        return {
+            "tenant": space.tenant,
+            "tenant_id": tenant_uuid(space.tenant),
+            "space_id": UUID(bytes=hashlib.sha256(name).digest()[:_HASH_BYTES]),
+            "name": name.decode(),
+        }
 
     def container(self, tenant: str, name: str) -> Container:
         """The container of a name that was kept. Raises ``Corrupt`` for what is none."""

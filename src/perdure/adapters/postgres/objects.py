@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
-from uuid import UUID
 
 import msgspec
 
@@ -38,8 +36,6 @@ from perdure.ports.patience import Sleep
 CHUNK_BYTES: Final = 262_144  # of a row: far above what a row costs, far below what a row may hold
 BATCH_CHUNKS: Final = 16  # sent or read at once: 4 MiB, so that the way to the server and back is the smaller part
 
-_HASH_BYTES: Final = 16  # 128 bits: enough that two names of one tenant never meet
-
 
 class PostgresObjects:
     """An ``ObjectStore`` over a session of the app role."""
@@ -67,7 +63,7 @@ class PostgresObjects:
         timeout_s: float,
     ) -> ObjectRef:
         """As the port promises."""
-        place = self._place(space)
+        place = self._plane.place_of_space(space)
         object_rules.check_put(expected_digest, media_type)
         deadline = self._calls.deadline(timeout_s)
         patience = asyncio.timeout(deadline.left_s)
@@ -98,14 +94,14 @@ class PostgresObjects:
 
     async def get(self, space: Space, digest: str, *, timeout_s: float) -> OpenObject:
         """As the port promises."""
-        wanted = self._place(space) | {"digest": bytes.fromhex(check_digest(digest))}
+        wanted = self._plane.place_of_space(space) | {"digest": bytes.fromhex(check_digest(digest))}
         ref, first = await self._batch(wanted, first=0, timeout_s=timeout_s)
         chunks = self._chunks(wanted, first, size_bytes=ref.size_bytes, timeout_s=timeout_s)
         return OpenObject(ref=ref, chunks=verified(chunks, digest=digest, size_bytes=ref.size_bytes))
 
     async def find(self, space: Space, digest: str, *, timeout_s: float) -> ObjectRef | None:
         """As the port promises."""
-        wanted = self._place(space) | {"digest": bytes.fromhex(check_digest(digest))}
+        wanted = self._plane.place_of_space(space) | {"digest": bytes.fromhex(check_digest(digest))}
         ((*rows,),) = await self._calls.read(
             wanted["tenant_id"], [(statement("objects/find"), wanted)], deadline=self._calls.deadline(timeout_s)
         )
@@ -113,7 +109,7 @@ class PostgresObjects:
 
     async def list(self, space: Space, *, after: str | None = None, limit: int, timeout_s: float) -> ObjectPage:
         """As the port promises."""
-        place = self._place(space)
+        place = self._plane.place_of_space(space)
         object_rules.check_list(after, limit)
         wanted = place | {"after": None if after is None else bytes.fromhex(after), "limit": limit + 1}
         ((*rows,),) = await self._calls.read(
@@ -123,7 +119,7 @@ class PostgresObjects:
 
     async def delete(self, space: Space, digest: str, *, put_before: datetime | None = None, timeout_s: float) -> bool:
         """As the port promises."""
-        place = self._place(space)
+        place = self._plane.place_of_space(space)
         if put_before is not None and put_before.utcoffset() is None:
             raise Invalid("put_before has no time zone; use an aware time, as in datetime.now(UTC)")
         wanted = place | {"digest": bytes.fromhex(check_digest(digest)), "before": put_before}
@@ -153,16 +149,6 @@ class PostgresObjects:
 
     async def close(self) -> None:
         """As the port promises: the session is its owner's to close."""
-
-    def _place(self, space: Space) -> dict[str, Any]:
-        self._plane.check(space.mode, space.env)
-        name = msgspec.json.encode([space.project, space.surface, space.app])
-        return {
-            "tenant": space.tenant,
-            "tenant_id": tenant_uuid(space.tenant),
-            "space_id": UUID(bytes=hashlib.sha256(name).digest()[:_HASH_BYTES]),
-            "name": name.decode(),
-        }
 
     def _space(self, tenant: str, name: str) -> Space:
         try:
