@@ -1,0 +1,1 @@
+"""OpenTelemetry's logs, as a place that telemetry goes to."""
