@@ -157,7 +157,7 @@ def check_registry(seen: dict[str, Any]) -> None:
     ]
     assert seen["coverage"] == [
         *([kind, "available"] for kind in CHOICES),
-        *([kind, "missing"] for kind in ("turns", "objects")),
+        *([kind, "missing"] for kind in ("turns", "objects", "work", "telemetry")),
     ]
 
 

@@ -1,0 +1,1 @@
+"""Snapshots of task lists in a directory of this node."""
