@@ -39,7 +39,8 @@ check: setup ## Everything that needs no engine: format, lint, types, layers, ge
 	@$(BIN)/python tools/generate_sync.py --check
 	@$(BIN)/python tools/generate_docs.py --check
 	@$(BIN)/python tools/generate_bundle.py --check
-	@$(PYTEST) -q -n $(WORKERS) -m fast tests/architecture tests/domain tests/core tests/sync tests/testing tests/typing
+	@$(BIN)/python tools/generate_work_vectors.py --check
+	@$(PYTEST) -q -n $(WORKERS) -m fast tests/architecture tests/domain tests/golden tests/core tests/sync tests/testing tests/typing
 
 contracts: setup ## Every contract on every backend, ending with the kind x backend table
 	@tools/engines

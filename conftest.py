@@ -8,9 +8,14 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long something takes says how busy the machine is; no test fails for it.
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
 
 ROOT = Path(__file__).parent
-FAST_FOLDERS = (ROOT / "tests" / "architecture", ROOT / "tests" / "domain")
+FAST_FOLDERS = tuple(ROOT / "tests" / name for name in ("architecture", "domain", "golden"))
 CONTRACTS_JSON = ROOT / "build" / "contracts.json"
 CONTRACT_TEST = re.compile(r"^tests/contracts/test_(?P<backend>\w+)\.py::Test(?P<kind>\w+?)(?:On\w+)?::")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import uvloop
 
-from bench import commits, cxdb, deliveries, disk, fresh, stores, story, turns
+from bench import commits, cxdb, deliveries, disk, fresh, stores, story, tasklists, telemetry, turns, work
 from bench.report import Row, document, progress, table
 from bench.rounds import percentile
 from bench.server import Server
@@ -26,6 +26,9 @@ PARTS = {
     "stores": stores.measure,
     "turns": turns.measure,
     "cxdb": cxdb.measure,
+    "work": work.measure,
+    "telemetry": telemetry.measure,
+    "tasklists": tasklists.measure,
 }
 
 

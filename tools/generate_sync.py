@@ -53,6 +53,9 @@ ONLY_ASYNC = {
     ("perdure.core.relay", "Relay"): (
         "There is no ``relay`` here: it is a program of its own, `perdure relay`, or a task in an event loop."
     ),
+    ("perdure.ports.transports", "Transport"): (
+        "There is no ``sync`` here: it goes on beside other calls. Exchange ``vector``, ``delta_since`` and ``merge``."
+    ),
     ("collections.abc", "AsyncIterable"): (
         "There is no ``put_chunks`` here: its chunks come asynchronously. Put a file instead."
     ),

@@ -10,11 +10,15 @@ from typing import Any, Final
 
 from perdure.domain.ids import Mode, check_env, check_mode
 from perdure.domain.route import Target
+from perdure.domain.tasklists.configuring import check_settings, persistence_config
+from perdure.domain.tasklists.settings import resolve_config
 from perdure.errors import Invalid
 
 DATA_DIR_DEFAULT: Final = Path(".perdure")
 EMBEDDED_MODE: Final[Mode] = "lab"
 EMBEDDED_ENV: Final = "dev"
+
+_SETTINGS: Final = frozenset({"registry", "tasklists", "work_key"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +26,9 @@ class Config:
     """Where the ledger is and how it is used. Made by ``make_config``.
 
     ``dsn`` None means the embedded PostgreSQL under ``data_dir``. DSNs are never shown: they may hold a password.
-    ``registry`` is where the routing registry is; None means the plane's own database.
+    ``registry`` is where the routing registry is; None means the plane's own database. ``tasklists`` says how task
+    lists are kept on this node. ``work_key`` refers to the secret with which hashes of units of work are keyed; None
+    means that they are not.
     """
 
     dsn: str | None = field(repr=False)
@@ -36,6 +42,8 @@ class Config:
     connections_max: int
     timeout_s: float
     registry: Target | None = None
+    tasklists: Mapping[str, Any] = field(default_factory=dict)
+    work_key: str | None = None
 
 
 def make_config(
@@ -51,6 +59,8 @@ def make_config(
     connections_max: int = 10,
     timeout_s: float = 30.0,
     registry: Mapping[str, Any] | None = None,
+    tasklists: Mapping[str, Any] | None = None,
+    work_key: str | None = None,
 ) -> Config:
     """Check the settings of a plane. Only the embedded database has a default (mode, env): ``lab``, ``dev``.
 
@@ -77,13 +87,16 @@ def make_config(
         connections_max=connections_max,
         timeout_s=timeout_s,
         registry=None if registry is None else _target(registry),
+        tasklists=_tasklists({} if tasklists is None else tasklists),
+        work_key=None if work_key is None else _reference(work_key),
     )
 
 
 def read_settings(path: str | Path) -> Mapping[str, Any]:
     """The settings in a file such as ``perdure.toml``, as arguments of ``perdure.open``.
 
-    It says where the routing registry is, and nothing else: ``[registry]`` with ``backend`` and a table ``config``.
+    It says where the routing registry is (``[registry]`` with ``backend`` and a table ``config``), how task lists are
+    kept on this node (``[tasklists]``), and where the key of units of work is (``work_key``, a reference).
     Raises ``Invalid`` for a file that cannot be read, is no TOML, or says something that is not known.
     """
     try:
@@ -91,15 +104,39 @@ def read_settings(path: str | Path) -> Mapping[str, Any]:
             found = tomllib.load(stream)
     except (OSError, ValueError) as exc:  # what is no TOML, or no UTF-8
         raise Invalid(f"the settings in {path} cannot be read: {exc}") from exc
-    unknown = sorted(found.keys() - {"registry"})
+    unknown = sorted(found.keys() - _SETTINGS)
     if unknown:
-        raise Invalid(f"{path} has settings that are not known: {', '.join(unknown)}; it may have: registry")
-    if "registry" in found:
-        try:
+        raise Invalid(
+            f"{path} has settings that are not known: {', '.join(unknown)}; it may have: {', '.join(sorted(_SETTINGS))}"
+        )
+    try:
+        if "registry" in found:
             _target(found["registry"])
-        except Invalid as exc:
-            raise Invalid(f"{path}: {exc.message}") from exc
+        if "work_key" in found:
+            _reference(found["work_key"])
+        check_settings(_table(found.get("tasklists", {})))
+    except Invalid as exc:
+        raise Invalid(f"{path}: {exc.message}") from exc
     return found
+
+
+def _tasklists(settings: object) -> Mapping[str, Any]:
+    found = _table(settings)
+    resolve_config(persistence_config(found))
+    return dict(found)
+
+
+def _table(settings: object) -> Mapping[str, Any]:
+    if not isinstance(settings, Mapping):
+        raise Invalid('how task lists are kept is not understood; expected a table, as in {"root": "state"}')
+    return settings
+
+
+def _reference(text: object) -> str:
+    if not isinstance(text, str) or not text.startswith("secret://"):
+        # What is quoted here may be the key itself.
+        raise Invalid("work_key is no reference to a secret; expected one, as in secret://env/PERDURE_WORK_KEY")
+    return text
 
 
 def _target(registry: object) -> Target:

@@ -55,7 +55,8 @@ def test_what_is_exported_and_given_back_changes_nothing(lab: Operator):
     documents = {f"{one['resource_kind']} {one['tenant_id']}": one for one in json.loads(exported)}
     assert documents.keys() == {
         "event_stream t_acme", "event_stream t_system", "memory_store t_system", "object_store t_system",
-        "routing_registry_store t_system", "tabular_store t_acme", "tabular_store t_system", "turn_store t_system",
+        "routing_registry_store t_system", "tabular_store t_acme", "tabular_store t_system", "telemetry_store t_system",
+        "turn_store t_system", "work_store t_system",
     }  # fmt: skip
     switched = documents["tabular_store t_acme"]
     assert (switched["previous_backend_type"], switched["switch_rationale"]) == ("memory", "to keep it")
@@ -63,7 +64,7 @@ def test_what_is_exported_and_given_back_changes_nothing(lab: Operator):
     assert switched["last_switch_time"] is not None
     before = lab.versions()
     again = lab.printed("set", "--file", "-", stdin=exported)
-    assert (again["changed"], len(again["unchanged"])) == ([], 8)
+    assert (again["changed"], len(again["unchanged"])) == ([], 10)
     assert lab.versions() == before
     assert json.loads(lab.said("export", "--tenant", "t_acme", "--json")) == [
         documents["event_stream t_acme"], switched,

@@ -129,7 +129,10 @@ def test_coverage_says_what_is_there_and_how_to_get_the_rest(saas: Operator):
     assert (rows["memory"]["status"], rows["memory"]["error"]) == ("missing", "memory.missing_route")
     shown = saas.run("coverage", "t_acme")
     assert "memory" in shown.stdout
-    missing = [f"missing: perdure routes set {kind} t_acme --backend NAME" for kind in ("memory", "turns", "objects")]
+    missing = [
+        f"missing: perdure routes set {kind} t_acme --backend NAME"
+        for kind in ("memory", "turns", "objects", "work", "telemetry")
+    ]
     assert shown.stderr.splitlines() == missing
 
 
@@ -207,7 +210,8 @@ def test_routes_are_listed_as_a_table_or_as_nothing(lab: Operator):
     lines = lab.said("list").splitlines()
     assert lines[0].split() == ["TENANT", "KIND", "PROJECT", "SURFACE", "BACKEND", "CONFIG", "TIER", "VERSION", "NOTE"]
     assert [line.split()[:2] for line in lines[1:]] == [
-        ["t_system", kind] for kind in ("memory", "objects", "routes", "streams", "tables", "turns")
+        ["t_system", kind]
+        for kind in ("memory", "objects", "routes", "streams", "tables", "telemetry", "turns", "work")
     ]
     nothing = lab.run("list", "--tenant", "t_acme")
     assert (nothing.stdout, nothing.exit_code) == ("", 0)

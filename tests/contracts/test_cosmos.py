@@ -14,7 +14,10 @@ from perdure.testing.contracts import (
     RowsContract,
     StreamsContract,
     TablesContract,
+    TelemetryContract,
     TurnsContract,
+    WorkContract,
+    WorkFacadeContract,
 )
 from tests.contracts.document_stores import StoresOnDocuments
 from tests.contracts.turn_stores import TurnsAtLength, TurnsOnEmulator
@@ -60,6 +63,10 @@ class TestTablesOnCosmos(OnCosmos, StoresOnDocuments, TablesContract):
     pass
 
 
+class TestTelemetryOnCosmos(OnCosmos, StoresOnDocuments, TelemetryContract):
+    pass
+
+
 class TestMemoryOnCosmos(OnCosmos, StoresOnDocuments, MemoryContract):
     pass
 
@@ -74,4 +81,12 @@ class TestTurnsOnCosmos(OnCosmos, StoresOnDocuments, TurnsOnEmulator, TurnsContr
 
 @pytest.mark.soak
 class TestTurnsOnCosmosAtLength(OnCosmos, StoresOnDocuments, TurnsAtLength, TurnsContract):
+    pass
+
+
+class TestWorkOnCosmos(OnCosmos, StoresOnDocuments, WorkContract):
+    pass
+
+
+class TestWorkFacadeOnCosmos(OnCosmos, StoresOnDocuments, WorkFacadeContract):
     pass

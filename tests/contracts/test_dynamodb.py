@@ -14,7 +14,10 @@ from perdure.testing.contracts import (
     RowsContract,
     StreamsContract,
     TablesContract,
+    TelemetryContract,
     TurnsContract,
+    WorkContract,
+    WorkFacadeContract,
 )
 from tests.contracts.document_stores import StoresOnDocuments
 from tests.contracts.turn_stores import TurnsAtLength, TurnsOnEmulator
@@ -58,6 +61,10 @@ class TestTablesOnDynamodb(OnDynamodb, StoresOnDocuments, TablesContract):
     pass
 
 
+class TestTelemetryOnDynamodb(OnDynamodb, StoresOnDocuments, TelemetryContract):
+    pass
+
+
 class TestMemoryOnDynamodb(OnDynamodb, StoresOnDocuments, MemoryContract):
     pass
 
@@ -72,4 +79,12 @@ class TestTurnsOnDynamodb(OnDynamodb, StoresOnDocuments, TurnsOnEmulator, TurnsC
 
 @pytest.mark.soak
 class TestTurnsOnDynamodbAtLength(OnDynamodb, StoresOnDocuments, TurnsAtLength, TurnsContract):
+    pass
+
+
+class TestWorkOnDynamodb(OnDynamodb, StoresOnDocuments, WorkContract):
+    pass
+
+
+class TestWorkFacadeOnDynamodb(OnDynamodb, StoresOnDocuments, WorkFacadeContract):
     pass

@@ -18,7 +18,10 @@ from perdure.testing.contracts import (
     RowsContract,
     StreamsContract,
     TablesContract,
+    TelemetryContract,
     TurnsContract,
+    WorkContract,
+    WorkFacadeContract,
 )
 from tests.contracts.document_stores import StoresOnDocuments
 from tests.contracts.turn_stores import TurnsOnBackend
@@ -70,6 +73,10 @@ class TestTablesOnFilesystem(StoresOnFilesystem, TablesContract):
     pass
 
 
+class TestTelemetryOnFilesystem(StoresOnFilesystem, TelemetryContract):
+    pass
+
+
 class TestMemoryOnFilesystem(StoresOnFilesystem, MemoryContract):
     pass
 
@@ -79,4 +86,12 @@ class TestRoutesOnFilesystem(StoresOnFilesystem, RoutesContract):
 
 
 class TestTurnsOnFilesystem(StoresOnFilesystem, TurnsOnBackend, TurnsContract):
+    pass
+
+
+class TestWorkOnFilesystem(StoresOnFilesystem, WorkContract):
+    pass
+
+
+class TestWorkFacadeOnFilesystem(StoresOnFilesystem, WorkFacadeContract):
     pass

@@ -16,7 +16,10 @@ from perdure.testing.contracts import (
     RowsContract,
     StreamsContract,
     TablesContract,
+    TelemetryContract,
     TurnsContract,
+    WorkContract,
+    WorkFacadeContract,
 )
 from tests.contracts.document_stores import StoresOnDocuments
 from tests.contracts.turn_stores import TurnsOnBackend
@@ -58,6 +61,10 @@ class TestTablesOnFirestore(OnFirestore, StoresOnDocuments, TablesContract):
     pass
 
 
+class TestTelemetryOnFirestore(OnFirestore, StoresOnDocuments, TelemetryContract):
+    pass
+
+
 class TestMemoryOnFirestore(OnFirestore, StoresOnDocuments, MemoryContract):
     pass
 
@@ -67,4 +74,12 @@ class TestRoutesOnFirestore(OnFirestore, StoresOnDocuments, RoutesContract):
 
 
 class TestTurnsOnFirestore(OnFirestore, StoresOnDocuments, TurnsOnBackend, TurnsContract):
+    pass
+
+
+class TestWorkOnFirestore(OnFirestore, StoresOnDocuments, WorkContract):
+    pass
+
+
+class TestWorkFacadeOnFirestore(OnFirestore, StoresOnDocuments, WorkFacadeContract):
     pass

@@ -16,7 +16,10 @@ from perdure.testing.contracts import (
     RowsContract,
     StreamsContract,
     TablesContract,
+    TelemetryContract,
     TurnsContract,
+    WorkContract,
+    WorkFacadeContract,
 )
 from tests.contracts.document_stores import StoresOnDocuments
 from tests.contracts.turn_stores import TurnsAtLength, TurnsOnEmulator
@@ -58,6 +61,10 @@ class TestTablesOnFirestoreEmulator(OnFirestoreEmulator, StoresOnDocuments, Tabl
     pass
 
 
+class TestTelemetryOnFirestoreEmulator(OnFirestoreEmulator, StoresOnDocuments, TelemetryContract):
+    pass
+
+
 class TestMemoryOnFirestoreEmulator(OnFirestoreEmulator, StoresOnDocuments, MemoryContract):
     pass
 
@@ -72,4 +79,12 @@ class TestTurnsOnFirestoreEmulator(OnFirestoreEmulator, StoresOnDocuments, Turns
 
 @pytest.mark.soak
 class TestTurnsOnFirestoreEmulatorAtLength(OnFirestoreEmulator, StoresOnDocuments, TurnsAtLength, TurnsContract):
+    pass
+
+
+class TestWorkOnFirestoreEmulator(OnFirestoreEmulator, StoresOnDocuments, WorkContract):
+    pass
+
+
+class TestWorkFacadeOnFirestoreEmulator(OnFirestoreEmulator, StoresOnDocuments, WorkFacadeContract):
     pass

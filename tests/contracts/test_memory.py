@@ -15,7 +15,10 @@ from perdure.testing.contracts import (
     RowsContract,
     StreamsContract,
     TablesContract,
+    TelemetryContract,
     TurnsContract,
+    WorkContract,
+    WorkFacadeContract,
 )
 from tests.contracts.document_stores import StoresOnDocuments
 from tests.contracts.turn_stores import TurnsInMemory
@@ -57,6 +60,10 @@ class TestTablesOnMemory(OnMemory, StoresOnDocuments, TablesContract):
     pass
 
 
+class TestTelemetryOnMemory(OnMemory, StoresOnDocuments, TelemetryContract):
+    pass
+
+
 class TestMemoryOnMemory(OnMemory, StoresOnDocuments, MemoryContract):
     pass
 
@@ -66,4 +73,12 @@ class TestRoutesOnMemory(OnMemory, StoresOnDocuments, RoutesContract):
 
 
 class TestTurnsOnMemory(OnMemory, StoresOnDocuments, TurnsInMemory, TurnsContract):
+    pass
+
+
+class TestWorkOnMemory(OnMemory, StoresOnDocuments, WorkContract):
+    pass
+
+
+class TestWorkFacadeOnMemory(OnMemory, StoresOnDocuments, WorkFacadeContract):
     pass

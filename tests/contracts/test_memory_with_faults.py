@@ -9,7 +9,14 @@ import pytest
 
 from perdure.adapters.memory.driver import MemoryDriver, MemoryStore
 from perdure.ports.documents import DocumentDriver
-from perdure.testing.contracts import MemoryContract, RoutesContract, StreamsContract, TablesContract, TurnsContract
+from perdure.testing.contracts import (
+    MemoryContract,
+    RoutesContract,
+    StreamsContract,
+    TablesContract,
+    TurnsContract,
+    WorkContract,
+)
 from perdure.testing.contracts.memory_sessions import SessionsContract
 from perdure.testing.contracts.streams_appending import StreamAppendingContract
 from perdure.testing.contracts.tables_values import TableValuesContract
@@ -116,4 +123,12 @@ class TestTurnsWithLostAnswers(OnLostAnswers, TurnsOnBackend, TurnsContract):
 class TestTurnsOnReplicas(
     OnReplicas, TurnsOnBackend, TurnAppendingContract, TurnParentsContract, TurnSurvivingContract
 ):
+    pass
+
+
+class TestWorkOnMemoryWithFaults(OnFaults, WorkContract):
+    pass
+
+
+class TestWorkWithLostAnswers(OnLostAnswers, WorkContract):
     pass

@@ -76,6 +76,10 @@ class TestTablesOnPg15(StoresOnPostgres, contracts.TablesContract):
     engine = "pg15"
 
 
+class TestTelemetryOnPg15(StoresOnPostgres, contracts.TelemetryContract):
+    engine = "pg15"
+
+
 class TestMemoryOnPg15(StoresOnPostgres, contracts.MemoryContract):
     engine = "pg15"
 
@@ -85,4 +89,13 @@ class TestRoutesOnPg15(ElsewhereInMemory, StoresOnPostgres, contracts.RoutesCont
 
 
 class TestTurnsOnPg15(StoresOnPostgres, TurnsOnBackend, contracts.TurnsContract):
+    engine = "pg15"
+
+
+class TestWorkOnPg15(StoresOnPostgres, contracts.WorkContract):
+    engine = "pg15"
+    joins = True
+
+
+class TestWorkFacadeOnPg15(StoresOnPostgres, contracts.WorkFacadeContract):
     engine = "pg15"

@@ -76,6 +76,10 @@ class TestTablesOnPgbouncer(StoresOnPostgres, contracts.TablesContract):
     engine = "pg15-pgbouncer"
 
 
+class TestTelemetryOnPgbouncer(StoresOnPostgres, contracts.TelemetryContract):
+    engine = "pg15-pgbouncer"
+
+
 class TestMemoryOnPgbouncer(StoresOnPostgres, contracts.MemoryContract):
     engine = "pg15-pgbouncer"
 
@@ -85,4 +89,13 @@ class TestRoutesOnPgbouncer(ElsewhereInMemory, StoresOnPostgres, contracts.Route
 
 
 class TestTurnsOnPgbouncer(StoresOnPostgres, TurnsOnBackend, contracts.TurnsContract):
+    engine = "pg15-pgbouncer"
+
+
+class TestWorkOnPgbouncer(StoresOnPostgres, contracts.WorkContract):
+    engine = "pg15-pgbouncer"
+    joins = True
+
+
+class TestWorkFacadeOnPgbouncer(StoresOnPostgres, contracts.WorkFacadeContract):
     engine = "pg15-pgbouncer"

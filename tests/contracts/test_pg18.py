@@ -76,6 +76,10 @@ class TestTablesOnPg18(StoresOnPostgres, contracts.TablesContract):
     engine = "pg18"
 
 
+class TestTelemetryOnPg18(StoresOnPostgres, contracts.TelemetryContract):
+    engine = "pg18"
+
+
 class TestMemoryOnPg18(StoresOnPostgres, contracts.MemoryContract):
     engine = "pg18"
 
@@ -85,4 +89,13 @@ class TestRoutesOnPg18(ElsewhereInMemory, StoresOnPostgres, contracts.RoutesCont
 
 
 class TestTurnsOnPg18(StoresOnPostgres, TurnsOnBackend, contracts.TurnsContract):
+    engine = "pg18"
+
+
+class TestWorkOnPg18(StoresOnPostgres, contracts.WorkContract):
+    engine = "pg18"
+    joins = True
+
+
+class TestWorkFacadeOnPg18(StoresOnPostgres, contracts.WorkFacadeContract):
     engine = "pg18"

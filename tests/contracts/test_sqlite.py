@@ -17,7 +17,10 @@ from perdure.testing.contracts import (
     RowsContract,
     StreamsContract,
     TablesContract,
+    TelemetryContract,
     TurnsContract,
+    WorkContract,
+    WorkFacadeContract,
 )
 from tests.contracts.document_stores import StoresOnDocuments
 from tests.contracts.turn_stores import TurnsOnBackend
@@ -59,6 +62,10 @@ class TestTablesOnSqlite(OnSqlite, StoresOnDocuments, TablesContract):
     pass
 
 
+class TestTelemetryOnSqlite(OnSqlite, StoresOnDocuments, TelemetryContract):
+    pass
+
+
 class TestMemoryOnSqlite(OnSqlite, StoresOnDocuments, MemoryContract):
     pass
 
@@ -68,4 +75,12 @@ class TestRoutesOnSqlite(OnSqlite, StoresOnDocuments, RoutesContract):
 
 
 class TestTurnsOnSqlite(OnSqlite, StoresOnDocuments, TurnsOnBackend, TurnsContract):
+    pass
+
+
+class TestWorkOnSqlite(OnSqlite, StoresOnDocuments, WorkContract):
+    pass
+
+
+class TestWorkFacadeOnSqlite(OnSqlite, StoresOnDocuments, WorkFacadeContract):
     pass

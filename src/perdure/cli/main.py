@@ -43,9 +43,14 @@ COMMANDS: Final[Mapping[str, Entry]] = MappingProxyType(
         "routes": Entry(module="routes", member="app", summary="Choose which backend keeps what for whom."),
         "runs": Entry(module="runs", member="app", summary="List runs, and look at one."),
         "signals": Entry(module="signals", member="app", summary="List signals by status, type and age."),
+        "tasklists": Entry(module="tasklists", member="app", summary="Task lists of this node, and their snapshots."),
+        "telemetry": Entry(
+            module="telemetry", member="app", summary="What was seen on the way: entries about units and instances."
+        ),
         "tenants": Entry(module="tenants", member="app", summary="Add tenants; grant and revoke membership."),
         "trace": Entry(module="trace", member="trace", summary="Everything that came of a signal, as a tree."),
         "turns": Entry(module="turns", member="app", summary="Conversations: contexts, turns and forks."),
+        "work": Entry(module="work", member="app", summary="Units of work: status, history, verification."),
     }
 )
 

@@ -53,7 +53,13 @@ SETTINGS_DEFAULT: Final = Path("perdure.toml")
 
 @asynccontextmanager
 async def opened_plane(
-    *, data_dir: Path, dsn: str | None, mode: str | None, env: str | None, settings: Path | None
+    *,
+    data_dir: Path,
+    dsn: str | None,
+    mode: str | None,
+    env: str | None,
+    settings: Path | None,
+    work_key: str | None = None,
 ) -> AsyncIterator[Plane]:
     """The plane that the options name. Looking never creates one: raises ``NotFound`` for an empty data directory."""
     from perdure.compose import open_plane  # noqa: PLC0415 - see the top
@@ -62,16 +68,27 @@ async def opened_plane(
         refuse_empty(data_dir)
     if settings is None and SETTINGS_DEFAULT.exists():
         settings = SETTINGS_DEFAULT
-    async with open_plane(dsn, data_dir=data_dir, mode=mode, env=env, settings=settings, connections_max=2) as plane:
+    async with open_plane(
+        dsn, data_dir=data_dir, mode=mode, env=env, settings=settings, work_key=work_key, connections_max=2
+    ) as plane:
         yield plane
 
 
 @asynccontextmanager
 async def opened_tenant(
-    *, data_dir: Path, dsn: str | None, mode: str | None, env: str | None, settings: Path | None, tenant: str | None
+    *,
+    data_dir: Path,
+    dsn: str | None,
+    mode: str | None,
+    env: str | None,
+    settings: Path | None,
+    tenant: str | None,
+    work_key: str | None = None,
 ) -> AsyncIterator[Tenant]:
     """The tenant that the options name, or the only one there is."""
-    async with opened_plane(data_dir=data_dir, dsn=dsn, mode=mode, env=env, settings=settings) as plane:
+    async with opened_plane(
+        data_dir=data_dir, dsn=dsn, mode=mode, env=env, settings=settings, work_key=work_key
+    ) as plane:
         slug = tenant if tenant is not None else await _only_tenant(plane, dsn)
         yield plane.scope(tenant=slug, actor=operator(), source=SOURCE)
 

@@ -9,12 +9,12 @@ from typing import Any, Final
 from perdure.compose.documents import extra_is_missing, secret, text
 from perdure.domain.kinds import Kind
 from perdure.errors import Unsupported
-from perdure.ports.backend import LOGS_AND_ROWS, Backend, BackendRequest, ConfigField
+from perdure.ports.backend import STORED, Backend, BackendRequest, ConfigField
 from perdure.ports.objects import ObjectStore
 from perdure.ports.secrets import Secret
 
 EXTRA: Final = "objects"
-WITH_OBJECTS: Final = LOGS_AND_ROWS | {Kind.OBJECTS}
+WITH_OBJECTS: Final = STORED | {Kind.OBJECTS}
 ONLY_OBJECTS: Final = frozenset({Kind.OBJECTS})
 
 PREFIX: Final = ConfigField(name="prefix", about="below which keys begin, as in team/objects")

@@ -21,6 +21,7 @@ from perdure.ports.rows import RowStore
 LIST_CONTAINERS: Final = 500  # of one page of the directory
 LOG_KINDS: Final = frozenset({Kind.STREAMS, Kind.MEMORY, Kind.TURNS})
 ROW_KINDS: Final = frozenset({Kind.TABLES, Kind.MEMORY, Kind.TURNS})
+COPIED_KINDS: Final = LOG_KINDS | ROW_KINDS | {Kind.OBJECTS}
 LOOK_S: Final = 2 * REFRESH_S  # a copier that has not seen the registry for longer looks before it writes
 
 _Found: TypeAlias = tuple[Sequence[Container], str | None]

@@ -18,7 +18,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
 
-from perdure.core.copy_moving import Hold, Mover
+from perdure.core.copy_moving import COPIED_KINDS, Hold, Mover
 from perdure.core.copy_sync import Tally
 from perdure.core.registry import Registry
 from perdure.core.routing import STALENESS_S_MAX, Layer
@@ -179,6 +179,13 @@ class Copying:
 
     def _check_copied(self, target: Target, kind: Kind) -> None:
         spec = self._stores.backends.check(target, kind=kind)
+        if kind not in COPIED_KINDS:
+            raise Unsupported(
+                f"what {kind} keeps is not copied by this release; let what is open come to its end, switch the route "
+                "(perdure routes switch --data-stays), and keep the old backend to read the past from",
+                code=f"{kind}.not_copied",
+                backend=spec.name,
+            )
         if not spec.copies:
             raise Unsupported(
                 f"what {spec.name} keeps has names of its own and cannot be copied as it is; export and import it "

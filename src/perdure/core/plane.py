@@ -6,7 +6,7 @@ generated from this module and the facades it returns.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -26,12 +26,16 @@ from perdure.core.signals import Signals
 from perdure.core.stores import Stores
 from perdure.core.streams import Sampler, Streams
 from perdure.core.tables import Tables
+from perdure.core.tasklists import TaskLists
+from perdure.core.telemetry import PlaneTelemetry, Telemetry
 from perdure.core.tenant_outbox import TenantOutbox
 from perdure.core.tenants import Tenants
 from perdure.core.turn_backends import TurnBackends
 from perdure.core.turns import Turns
+from perdure.core.work import WorkUnits
+from perdure.core.work_saving import WorkParts
 from perdure.domain.change import Change
-from perdure.domain.container import PROJECT_DEFAULT
+from perdure.domain.container import PROJECT_DEFAULT, Space
 from perdure.domain.handles import Run
 from perdure.domain.ids import Mode
 from perdure.domain.scope import SOURCE_DEFAULT, Scope, make_scope
@@ -64,6 +68,8 @@ class Routed:
     fanout: Fanout
     sampler: Sampler
     turn_backends: TurnBackends
+    work_parts: WorkParts
+    telemetry: PlaneTelemetry
 
 
 class Plane:
@@ -84,10 +90,14 @@ class Plane:
         worker: str,
         stores: Stores,
         fanout: Fanout,
+        tasklists: Callable[[Space], TaskLists],
+        work_parts: WorkParts,
+        telemetry: PlaneTelemetry,
     ) -> None:
         self.mode = mode
         self.env = env
         self.tenants = tenants
+        self.telemetry = telemetry
         self._ledger = ledger
         self._reader = reader
         self._environment = environment
@@ -95,7 +105,15 @@ class Plane:
         self._hints = hints
         self._open_relay = open_relay
         self._worker = worker
-        self._routed = Routed(stores=stores, fanout=fanout, sampler=Sampler(), turn_backends=TurnBackends(stores))
+        self._tasklists = tasklists
+        self._routed = Routed(
+            stores=stores,
+            fanout=fanout,
+            sampler=Sampler(),
+            turn_backends=TurnBackends(stores),
+            work_parts=work_parts,
+            telemetry=telemetry,
+        )
 
     def scope(
         self,
@@ -141,6 +159,7 @@ class Plane:
             hints=self._hints,
             worker=self._worker,
             routed=self._routed,
+            tasklists=self._tasklists,
         )
 
     def relay(
@@ -165,7 +184,8 @@ class Tenant(Reading):
     """Everything of one tenant.
 
     The ledger: ``signals``, ``runs``, ``events``, ``outbox``, changes, and the ways to look back. The routed stores:
-    ``streams``, ``tables``, ``memory``, ``turns``, ``objects``, and the ``routes`` that choose their backends.
+    ``streams``, ``tables``, ``memory``, ``turns``, ``objects``, ``work``, ``telemetry``, and the ``routes`` that choose
+    their backends. On this node: ``tasklists``.
     """
 
     def __init__(
@@ -179,6 +199,7 @@ class Tenant(Reading):
         hints: EffectHints,
         worker: str,
         routed: Routed,
+        tasklists: Callable[[Space], TaskLists],
     ) -> None:
         super().__init__(reader, scope)
         self.scope = scope
@@ -200,7 +221,10 @@ class Tenant(Reading):
         self.memory = Memory(scope, stores=routed.stores)
         self.objects = Objects(scope, stores=routed.stores)
         self.turns = Turns(scope, stores=routed.stores, backends=routed.turn_backends, objects=self.objects)
+        self.work = WorkUnits(scope, parts=routed.work_parts)
+        self.telemetry = Telemetry(scope, stores=routed.stores, plane=routed.telemetry)
         self.routes = Routes(scope, stores=routed.stores)
+        self.tasklists: TaskLists = tasklists(scope.space)
 
     def change(self, run: Run, *, connection: JoinedConnection | None = None) -> ChangeBlock:
         """Begin a change of ``run``: ``async with acme.change(run) as change``. Leaving the block commits it, once.

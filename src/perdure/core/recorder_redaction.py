@@ -81,6 +81,25 @@ _IN_ADDRESS: Final = re.compile(r"://[^\s/:@\"']{0,256}:(?P<bare>[^\s/@\"']{1,25
 Spans: TypeAlias = "list[tuple[int, int]]"
 
 
+# A word or a beginning of each pattern above, so that a text without any of them needs no closer look.
+_HINTS: Final = tuple(
+    {
+        *(word.rpartition("_")[2] for word in (*_SECRET_WORDS, "bearer")),
+        *(prefix.casefold() for prefix, _ in _SHAPES),
+        "://",
+    }
+)
+
+
+def may_hold_secret(text: str) -> bool:
+    """Whether a text, or JSON as text, may hold what ``DefaultRedaction`` takes out: False only if it cannot."""
+    folded = text.casefold()
+    for hint in _HINTS:  # noqa: SIM110 - any() takes three times as long, and this is asked of every entry
+        if hint in folded:
+            return True
+    return False
+
+
 def secret_spans(text: str) -> Spans:
     """Where secrets stand in a text, in order and without overlaps."""
     lowered = text.lower()

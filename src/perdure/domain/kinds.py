@@ -21,6 +21,9 @@ class Kind(StrEnum):
     ROUTES = "routes"
     TURNS = "turns"
     OBJECTS = "objects"
+    WORK = "work"
+    TELEMETRY = "telemetry"
+    TASKLISTS = "tasklists"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +81,24 @@ KINDS: Final[Mapping[Kind, KindRow]] = MappingProxyType(
                 keeps="bytes under the address of their content: large payloads, files, snapshots",
                 routed=True,
                 resource_kind="object_store",
+            ),
+            KindRow(
+                kind=Kind.WORK,
+                keeps="units of work: status, versioned attributes, a history that proves itself",
+                routed=True,
+                resource_kind="work_store",
+            ),
+            KindRow(
+                kind=Kind.TELEMETRY,
+                keeps="what was seen on the way: entries about units and instances, buffered, written in batches",
+                routed=True,
+                resource_kind="telemetry_store",
+            ),
+            KindRow(
+                kind=Kind.TASKLISTS,
+                keeps="task lists that nodes edit offline and merge, in snapshots on the node",
+                routed=False,
+                resource_kind=None,
             ),
         )
     }

@@ -17,12 +17,16 @@ from perdure.ports.objects import ObjectStore
 from perdure.ports.routes import RouteStore
 from perdure.ports.rows import RowStore
 from perdure.ports.secrets import Secrets
+from perdure.ports.telemetry import TelemetryStore
 from perdure.ports.turns import TurnStore
+from perdure.ports.work import WorkStore
 
 FieldType: TypeAlias = Literal["text", "secret", "integer", "flag"]
 
 # What is kept in logs and rows, and so on every backend that has these.
 LOGS_AND_ROWS: Final = frozenset({Kind.STREAMS, Kind.TABLES, Kind.MEMORY, Kind.ROUTES, Kind.TURNS})
+# What every backend keeps that has these: the kinds with a port of their own over the same documents, or tables.
+STORED: Final = LOGS_AND_ROWS | {Kind.WORK, Kind.TELEMETRY}
 
 
 class Backend(Protocol):
@@ -59,6 +63,16 @@ class Backend(Protocol):
     @property
     def turns(self) -> TurnStore | None:
         """Where turns are kept, if not in logs and rows."""
+        ...
+
+    @property
+    def work(self) -> WorkStore | None:
+        """Where units of work are kept; None on a backend that keeps none."""
+        ...
+
+    @property
+    def telemetry(self) -> TelemetryStore | None:
+        """Where telemetry is kept; None on a backend that keeps none."""
         ...
 
     async def probe(self, *, timeout_s: float) -> None:
@@ -115,7 +129,7 @@ class BackendSpec:
     open: Callable[[BackendRequest], Awaitable[Backend]]
     extra: str | None = None
     cost_notes: str = ""
-    kinds: frozenset[Kind] = LOGS_AND_ROWS
+    kinds: frozenset[Kind] = STORED
     copies: bool = True
 
     @property

@@ -12,6 +12,7 @@ from typing import Any
 
 from perdure.compose.plane import open_plane
 from perdure.config import DATA_DIR_DEFAULT
+from perdure.core.telemetry_settings import TelemetrySettings
 from perdure.ports.environment import Environment
 from perdure.sync.blackboards import Blackboards
 from perdure.sync.changes import ChangeBlock
@@ -25,9 +26,12 @@ from perdure.sync.runs import Runs
 from perdure.sync.signals import Signals
 from perdure.sync.streams import Streams
 from perdure.sync.tables import Tables
+from perdure.sync.tasklists import TaskList, TaskLists
+from perdure.sync.telemetry import PlaneTelemetry, Telemetry
 from perdure.sync.tenant_outbox import TenantOutbox
 from perdure.sync.tenants import Tenants
 from perdure.sync.turns import Turns
+from perdure.sync.work import WorkUnits
 
 __all__ = [
     "Blackboards",
@@ -36,15 +40,20 @@ __all__ = [
     "Memory",
     "Objects",
     "Plane",
+    "PlaneTelemetry",
     "Routes",
     "Runs",
     "Signals",
     "Streams",
     "Tables",
+    "TaskList",
+    "TaskLists",
+    "Telemetry",
     "Tenant",
     "TenantOutbox",
     "Tenants",
     "Turns",
+    "WorkUnits",
     "open",
 ]
 
@@ -62,7 +71,10 @@ def open(
     connections_max: int = 10,
     timeout_s: float = 30.0,
     registry: Mapping[str, Any] | None = None,
+    tasklists: Mapping[str, Any] | None = None,
     settings: str | Path | None = None,
+    work_key: str | None = None,
+    telemetry: TelemetrySettings | None = None,
     environment: Environment | None = None,
 ) -> AbstractContextManager[Plane]:
     """Open a plane: ``with perdure.sync.open() as plane``.
@@ -78,6 +90,15 @@ def open(
     ``registry`` says where the routing registry is kept, as in ``{"backend": "postgres", "config": {}}``; the plane's
     own database unless it is given, or named by the file ``settings`` (see ``perdure.toml``). In lab a registry that
     was never used gets routes of ``t_system`` that keep everything in the plane's own database.
+
+    ``work_key`` is a reference (``secret://env/NAME``) to 32 random bytes or more: with it the hashes of units of work
+    are keyed, and who may write the database still cannot make one.
+
+    ``telemetry`` says how entries of telemetry are buffered and flushed; those that no store would take are in a file
+    under ``data_dir``, unless it names another.
+
+    ``tasklists`` says how task lists are kept on this node, as in ``{"root": "state", "mode": "strict"}``, or the file
+    does; without a root they are in memory only.
 
     Raises ``Refused`` (other plane, other schema, unsupported platform), ``BackendDown``, and ``Unavailable``
     (``routes.unreadable``) for a registry that cannot be read.
@@ -95,7 +116,10 @@ def open(
             connections_max=connections_max,
             timeout_s=timeout_s,
             registry=registry,
+            tasklists=tasklists,
             settings=settings,
+            work_key=work_key,
+            telemetry=telemetry,
             environment=environment,
         ),
         Plane,

@@ -27,9 +27,12 @@ from perdure.sync.runs import Runs
 from perdure.sync.signals import Signals
 from perdure.sync.streams import Streams
 from perdure.sync.tables import Tables
+from perdure.sync.tasklists import TaskLists
+from perdure.sync.telemetry import PlaneTelemetry, Telemetry
 from perdure.sync.tenant_outbox import TenantOutbox
 from perdure.sync.tenants import Tenants
 from perdure.sync.turns import Turns
+from perdure.sync.work import WorkUnits
 
 
 class Plane:
@@ -42,6 +45,7 @@ class Plane:
         self._async = asynchronous
         self._portal = portal
         self.tenants = Tenants(asynchronous.tenants, portal)
+        self.telemetry = PlaneTelemetry(asynchronous.telemetry, portal)
 
     @property
     def mode(self) -> Mode:
@@ -96,7 +100,8 @@ class Tenant:
     """Everything of one tenant.
 
     The ledger: ``signals``, ``runs``, ``events``, ``outbox``, changes, and the ways to look back. The routed stores:
-    ``streams``, ``tables``, ``memory``, ``turns``, ``objects``, and the ``routes`` that choose their backends.
+    ``streams``, ``tables``, ``memory``, ``turns``, ``objects``, ``work``, ``telemetry``, and the ``routes`` that choose
+    their backends. On this node: ``tasklists``.
     """
 
     def __init__(self, asynchronous: AsyncTenant, portal: Portal) -> None:
@@ -111,7 +116,10 @@ class Tenant:
         self.memory = Memory(asynchronous.memory, portal)
         self.objects = Objects(asynchronous.objects, portal)
         self.turns = Turns(asynchronous.turns, portal)
+        self.work = WorkUnits(asynchronous.work, portal)
+        self.telemetry = Telemetry(asynchronous.telemetry, portal)
         self.routes = Routes(asynchronous.routes, portal)
+        self.tasklists = TaskLists(asynchronous.tasklists, portal)
 
     def find_correlation(self, identifier: UUID | str) -> UUID:
         """The correlation that ``identifier`` belongs to.

@@ -29,13 +29,18 @@ from perdure.core.secrets import SystemSecrets
 from perdure.core.stores import Stores
 from perdure.core.streams import Sampler, Streams
 from perdure.core.tables import Tables
+from perdure.core.telemetry import PlaneTelemetry, Telemetry
+from perdure.core.telemetry_settings import TelemetrySettings
 from perdure.core.turn_backends import TurnBackends
 from perdure.core.turns import Turns
+from perdure.core.work import WorkUnits
+from perdure.core.work_recording import telemetry_recorders
+from perdure.core.work_saving import WorkParts
 from perdure.domain.container import PROJECT_DEFAULT
 from perdure.domain.ids import check_mode
-from perdure.domain.kinds import Kind
+from perdure.domain.kinds import KINDS, Kind
 from perdure.domain.scope import Scope, make_scope
-from perdure.ports.backend import LOGS_AND_ROWS, Backend, BackendRequest, BackendSpec, ConfigField
+from perdure.ports.backend import STORED, Backend, BackendRequest, BackendSpec, ConfigField
 from perdure.ports.capabilities import Capabilities
 from perdure.ports.environment import Environment
 from perdure.ports.logs import LogStore
@@ -43,7 +48,9 @@ from perdure.ports.objects import ObjectStore
 from perdure.ports.routes import RouteStore
 from perdure.ports.rows import RowStore
 from perdure.ports.secrets import Secrets
+from perdure.ports.telemetry import TelemetryStore
 from perdure.ports.turns import TurnStore
+from perdure.ports.work import WorkStore
 
 __all__ = ["Everybody", "RoutedPlane", "RoutedTenant", "given", "routed_plane"]
 
@@ -91,6 +98,14 @@ class _Lent:
     def turns(self) -> TurnStore | None:
         return self._backend.turns
 
+    @property
+    def work(self) -> WorkStore | None:
+        return self._backend.work
+
+    @property
+    def telemetry(self) -> TelemetryStore | None:
+        return self._backend.telemetry
+
     async def probe(self, *, timeout_s: float) -> None:
         await self._backend.probe(timeout_s=timeout_s)
 
@@ -121,7 +136,7 @@ def given(name: str, backend: Backend, *, lab_only: bool = False) -> BackendSpec
             ConfigField(name="quiet", type="flag"),
         ),
         open=lend,
-        kinds=frozenset(Kind) - {Kind.RUNS} if backend.objects is not None else LOGS_AND_ROWS,
+        kinds=frozenset(kind for kind in Kind if KINDS[kind].routed) if backend.objects is not None else STORED,
     )
 
 
@@ -129,7 +144,15 @@ class RoutedTenant:
     """One tenant's routed stores."""
 
     def __init__(
-        self, scope: Scope, *, stores: Stores, fanout: Fanout, sampler: Sampler, turn_backends: TurnBackends
+        self,
+        scope: Scope,
+        *,
+        stores: Stores,
+        fanout: Fanout,
+        sampler: Sampler,
+        turn_backends: TurnBackends,
+        work_parts: WorkParts,
+        telemetry: PlaneTelemetry,
     ) -> None:
         self.scope = scope
         self.streams = Streams(scope, stores=stores, fanout=fanout, sampler=sampler)
@@ -137,18 +160,34 @@ class RoutedTenant:
         self.memory = Memory(scope, stores=stores)
         self.objects = Objects(scope, stores=stores)
         self.turns = Turns(scope, stores=stores, backends=turn_backends, objects=self.objects)
+        self.work = WorkUnits(scope, parts=work_parts)
+        self.telemetry = Telemetry(scope, stores=stores, plane=telemetry)
         self.routes = Routes(scope, stores=stores)
 
 
 class RoutedPlane:
-    """What a plane's routed stores share. ``upkeep.once()`` is what a plane does in the background."""
+    """What a plane's routed stores share. ``upkeep.once()`` is what a plane does in the background.
 
-    def __init__(self, stores: Stores, *, fanout: Fanout, sampler: Sampler, sleep: Sleep) -> None:
+    Telemetry is flushed when a test says so, ``telemetry.flush()``, or in the background after ``telemetry.start()``.
+    """
+
+    def __init__(
+        self,
+        stores: Stores,
+        *,
+        fanout: Fanout,
+        sampler: Sampler,
+        sleep: Sleep,
+        work_parts: WorkParts,
+        telemetry: PlaneTelemetry,
+    ) -> None:
         self.stores = stores
+        self.telemetry = telemetry
         self.fanout = fanout
         self.upkeep = RouteUpkeep(stores, fanout=fanout, sleep=sleep)
         self._sampler = sampler
         self._turn_backends = TurnBackends(stores, sleep=sleep)
+        self._work_parts = work_parts
 
     def tenant(
         self,
@@ -183,6 +222,8 @@ class RoutedPlane:
             fanout=self.fanout,
             sampler=self._sampler,
             turn_backends=self._turn_backends,
+            work_parts=self._work_parts,
+            telemetry=self.telemetry,
         )
 
 
@@ -200,11 +241,14 @@ async def routed_plane(
     secrets: Secrets | None = None,
     sleep: Sleep = asyncio.sleep,
     start: bool = True,
+    work_key: str | None = None,
+    telemetry: TelemetrySettings | None = None,
 ) -> AsyncIterator[RoutedPlane]:
     """A plane whose routes may name these backends and are kept in ``registry``; its routes are read at once.
 
     ``environ`` is where ``secret://env/NAME`` is looked up, ``sleep`` how a write waits for a copy that settles. With
-    ``start=False`` the registry is not read before the first ``plane.stores.routing.start()``.
+    ``start=False`` the registry is not read before the first ``plane.stores.routing.start()``. ``work_key`` is the
+    reference to the key of the hashes of units of work.
     """
     request = BackendRequest(
         config={},
@@ -225,7 +269,16 @@ async def routed_plane(
         timeout_s=timeout_s,
         sleep=sleep,
     )
-    plane = RoutedPlane(stores, fanout=Fanout(), sampler=Sampler(), sleep=sleep)
+    flushing = PlaneTelemetry(stores, settings=telemetry)
+    recorders = telemetry_recorders(stores, flushing)
+    plane = RoutedPlane(
+        stores,
+        fanout=Fanout(),
+        sampler=Sampler(),
+        sleep=sleep,
+        work_parts=WorkParts(stores, secrets=request.secrets, recorders=recorders, key_reference=work_key),
+        telemetry=flushing,
+    )
     try:
         if start:
             await routing.start()

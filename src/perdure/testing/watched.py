@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from perdure.ports.objects import ObjectStore
     from perdure.ports.routes import RouteStore
     from perdure.ports.rows import RowStore
+    from perdure.ports.telemetry import TelemetryStore
     from perdure.ports.turns import TurnStore
+    from perdure.ports.work import WorkStore
 
 __all__ = ["Hook", "WatchedBackend", "failing"]
 
@@ -67,6 +69,18 @@ class WatchedBackend:
         """Its turns, watched."""
         turns = self._backend.turns
         return None if turns is None else cast("TurnStore", _WatchedStore(self, "turns", turns))
+
+    @property
+    def work(self) -> WorkStore | None:
+        """Its units of work, watched."""
+        work = self._backend.work
+        return None if work is None else cast("WorkStore", _WatchedStore(self, "work", work))
+
+    @property
+    def telemetry(self) -> TelemetryStore | None:
+        """Its telemetry, watched."""
+        telemetry = self._backend.telemetry
+        return None if telemetry is None else cast("TelemetryStore", _WatchedStore(self, "telemetry", telemetry))
 
     async def probe(self, *, timeout_s: float) -> None:
         """Ask the backend."""

@@ -99,6 +99,16 @@ class CxdbBackend:
         """Where turns are kept."""
         return self._turns
 
+    @property
+    def work(self) -> None:
+        """None."""
+        return
+
+    @property
+    def telemetry(self) -> None:
+        """None."""
+        return
+
     async def probe(self, *, timeout_s: float) -> None:
         """Ask for a context that nobody has: an answer from the data, and on the HTTP side for a sign of life."""
         deadline = self._remote.deadline(timeout_s)

@@ -62,6 +62,16 @@ class ObjectBackend:
         """None."""
         return
 
+    @property
+    def work(self) -> None:
+        """None."""
+        return
+
+    @property
+    def telemetry(self) -> None:
+        """None."""
+        return
+
     async def probe(self, *, timeout_s: float) -> None:
         """Ask the store something small."""
         await self._objects.probe(timeout_s=timeout_s)

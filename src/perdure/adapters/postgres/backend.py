@@ -10,6 +10,8 @@ from perdure.adapters.postgres.objects import PostgresObjects
 from perdure.adapters.postgres.routes import PostgresRoutes
 from perdure.adapters.postgres.rows import PostgresRows
 from perdure.adapters.postgres.session import Session
+from perdure.adapters.postgres.telemetry import PostgresTelemetry
+from perdure.adapters.postgres.work import PostgresWork
 from perdure.domain.container import PART_CHARS_MAX, STREAM_CHARS_MAX
 from perdure.domain.log import APPEND_BYTES_MAX, ENTRY_BYTES_MAX
 from perdure.domain.versioned import KEY_BYTES_MAX, ROW_WRITES_MAX
@@ -20,6 +22,8 @@ from perdure.ports.objects import ObjectStore
 from perdure.ports.patience import Sleep
 from perdure.ports.routes import RouteStore
 from perdure.ports.rows import RowStore
+from perdure.ports.telemetry import TelemetryStore
+from perdure.ports.work import WorkStore
 
 # The server's own limits are far above ours, so ours are what holds.
 CAPABILITIES: Final = Capabilities(
@@ -59,7 +63,9 @@ class PostgresBackend:
         self._logs = PostgresLogs(session, mode=mode, env=env, environment=environment, sleep=sleep)
         self._rows = PostgresRows(session, mode=mode, env=env, environment=environment, sleep=sleep)
         self._routes = PostgresRoutes(session, mode=mode, env=env, environment=environment, sleep=sleep)
+        self._telemetry = PostgresTelemetry(session, mode=mode, env=env, environment=environment, sleep=sleep)
         self._objects = PostgresObjects(session, mode=mode, env=env, environment=environment, sleep=sleep)
+        self._work = PostgresWork(session, mode=mode, env=env, environment=environment, sleep=sleep)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -90,6 +96,16 @@ class PostgresBackend:
     def turns(self) -> None:
         """Nowhere else: turns are kept in logs and rows."""
         return
+
+    @property
+    def work(self) -> WorkStore:
+        """Where units of work are kept."""
+        return self._work
+
+    @property
+    def telemetry(self) -> TelemetryStore:
+        """Where telemetry is kept."""
+        return self._telemetry
 
     async def probe(self, *, timeout_s: float) -> None:
         """Read the registry's version: through pool, role, schema and row-level security."""

@@ -90,10 +90,25 @@ CREATE DOMAIN perdure.store_kind AS character varying(20)
 
 ALTER DOMAIN perdure.store_kind OWNER TO perdure_owner;
 
+CREATE DOMAIN perdure.telemetry_type AS character varying(20)
+	CONSTRAINT ck_telemetry_type CHECK (((VALUE)::text = ANY (ARRAY[('INTERACTION'::character varying)::text, ('TELEMETRY'::character varying)::text, ('ERROR'::character varying)::text, ('GUARDIAN_DECISION'::character varying)::text, ('STATE_TRANSITION'::character varying)::text])));
+
+ALTER DOMAIN perdure.telemetry_type OWNER TO perdure_owner;
+
 CREATE DOMAIN perdure.tool_call_status AS character varying(20)
 	CONSTRAINT ck_tool_call_status CHECK (((VALUE)::text = ANY (ARRAY[('PENDING'::character varying)::text, ('COMPLETED'::character varying)::text, ('FAILED'::character varying)::text])));
 
 ALTER DOMAIN perdure.tool_call_status OWNER TO perdure_owner;
+
+CREATE DOMAIN perdure.work_event AS character varying(30)
+	CONSTRAINT ck_work_event CHECK (((VALUE)::text = ANY (ARRAY[('WORK_CREATED'::character varying)::text, ('STATE_TRANSITION'::character varying)::text, ('ATTRIBUTES_CHANGED'::character varying)::text, ('CONSTITUTIONAL_WAIVER'::character varying)::text, ('PILOT_OVERRIDE'::character varying)::text, ('DRIFT_FOUND'::character varying)::text, ('WORK_DELETED'::character varying)::text])));
+
+ALTER DOMAIN perdure.work_event OWNER TO perdure_owner;
+
+CREATE DOMAIN perdure.work_status AS character varying(30)
+	CONSTRAINT ck_work_status CHECK (((VALUE)::text = ANY (ARRAY[('PENDING'::character varying)::text, ('ACTIVE'::character varying)::text, ('PENDING_PILOT_APPROVAL'::character varying)::text, ('PAUSED'::character varying)::text, ('ZOMBIED_SOFT'::character varying)::text, ('ZOMBIED_DEAD'::character varying)::text, ('COMPLETED'::character varying)::text, ('FAILED'::character varying)::text, ('FAILED_SECURITY_BREACH'::character varying)::text, ('ARCHIVED'::character varying)::text])));
+
+ALTER DOMAIN perdure.work_status OWNER TO perdure_owner;
 
 CREATE FUNCTION perdure.add_object_chunks(p_tenant uuid, p_space uuid, p_digest bytea, p_first integer, p_chunks bytea[], p_patience_ms integer) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -109,6 +124,19 @@ END
 $$;
 
 ALTER FUNCTION perdure.add_object_chunks(p_tenant uuid, p_space uuid, p_digest bytea, p_first integer, p_chunks bytea[], p_patience_ms integer) OWNER TO perdure_owner;
+
+CREATE FUNCTION perdure.add_work_entries(p_tenant uuid, p_space uuid, p_unit uuid, p_entries jsonb) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    INSERT INTO perdure.work_history
+    SELECT given.* FROM jsonb_array_elements(p_entries) AS entry
+    CROSS JOIN LATERAL jsonb_populate_record(NULL::perdure.work_history,
+        entry || jsonb_build_object('tenant_id', p_tenant, 'space_id', p_space, 'unit_id', p_unit)) AS given;
+END
+$$;
+
+ALTER FUNCTION perdure.add_work_entries(p_tenant uuid, p_space uuid, p_unit uuid, p_entries jsonb) OWNER TO perdure_owner;
 
 CREATE FUNCTION perdure.admit(p_tenant uuid, p_slug text, p_user uuid) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -224,6 +252,33 @@ END
 $$;
 
 ALTER FUNCTION perdure.append_log(p_tenant uuid, p_slug text, p_log jsonb, p_ids text[], p_fingerprints text[], p_bodies bytea[], p_expected bigint, p_settings jsonb, p_audit text, p_patience_ms integer) OWNER TO perdure_owner;
+
+CREATE FUNCTION perdure.beat_work(p_tenant uuid, p_space uuid, p_unit uuid, p_owner text, p_now timestamp with time zone, p_patience_ms integer) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    v_context text := perdure.enter_store(p_tenant, p_patience_ms);
+    v_unit perdure.work_units;
+    v_result jsonb;
+BEGIN
+    UPDATE perdure.work_units SET beats = beats + 1, heartbeat_at = greatest(heartbeat_at, p_now)
+        WHERE tenant_id = p_tenant AND space_id = p_space AND unit_id = p_unit AND status = 'ACTIVE'
+            AND lease_owner = p_owner
+        RETURNING * INTO v_unit;
+    IF FOUND THEN
+        v_result := perdure.work_json(v_unit);
+    ELSE
+        SELECT jsonb_build_object('stale', version) INTO v_result FROM perdure.work_units
+            WHERE tenant_id = p_tenant AND space_id = p_space AND unit_id = p_unit;
+    END IF;
+    v_context := perdure.leave_tenant(v_context);
+    RETURN v_result;
+END
+$$;
+
+ALTER FUNCTION perdure.beat_work(p_tenant uuid, p_space uuid, p_unit uuid, p_owner text, p_now timestamp with time zone, p_patience_ms integer) OWNER TO perdure_owner;
 
 CREATE TABLE perdure.logs (
     tenant_id uuid NOT NULL,
@@ -633,6 +688,66 @@ $$;
 
 ALTER FUNCTION perdure.commit_route(p_tenant uuid, p_slug text, p_change jsonb, p_route text, p_history text, p_event text, p_patience_ms integer) OWNER TO perdure_owner;
 
+CREATE FUNCTION perdure.commit_work(p_tenant uuid, p_slug text, p_space uuid, p_container uuid, p_write jsonb, p_audit text, p_patience_ms integer) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    v_context text := perdure.enter_store(p_tenant, p_patience_ms);
+    v_id uuid := (p_write -> 'unit' ->> 'unit_id')::uuid;
+    v_old perdure.work_units;
+    v_new perdure.work_units;
+    v_fingerprint text;
+    v_result jsonb;
+BEGIN
+    v_new := jsonb_populate_record(NULL::perdure.work_units,
+        (p_write -> 'unit') || jsonb_build_object('tenant_id', p_tenant, 'space_id', p_space));
+    SELECT * INTO v_old FROM perdure.work_units
+        WHERE tenant_id = p_tenant AND space_id = p_space AND unit_id = v_id FOR UPDATE;
+    IF p_write ->> 'request_id' IS NOT NULL THEN
+        SELECT fingerprint INTO v_fingerprint FROM perdure.work_requests
+            WHERE tenant_id = p_tenant AND space_id = p_space AND unit_id = v_id
+                AND request_id = p_write ->> 'request_id';
+        IF FOUND THEN
+            v_result := CASE WHEN v_fingerprint = p_write ->> 'fingerprint' THEN '{"replayed": true}'
+                ELSE '{"reused": true}' END;
+        END IF;
+    END IF;
+    IF v_result IS NULL AND (v_new.version <> coalesce(v_old.version, 0) + 1
+            OR v_old.beats <> (p_write ->> 'expected_beats')::bigint
+            OR perdure.work_numbers_taken(p_tenant, p_space, v_id, p_write -> 'entries', p_write -> 'attributes')) THEN
+        v_result := jsonb_build_object('stale', coalesce(v_old.version, 0));
+    END IF;
+    IF v_result IS NULL THEN
+        IF v_old.unit_id IS NULL THEN
+            PERFORM perdure.require_tenant(p_tenant, p_slug);
+        END IF;
+        -- Before the unit, whose guard looks for waivers among them.
+        PERFORM perdure.add_work_entries(p_tenant, p_space, v_id, p_write -> 'entries');
+        v_new := perdure.put_work_unit(v_old, v_new);
+        INSERT INTO perdure.work_attributes
+        SELECT given.* FROM jsonb_array_elements(p_write -> 'attributes') AS version
+        CROSS JOIN LATERAL jsonb_populate_record(NULL::perdure.work_attributes,
+            version || jsonb_build_object('tenant_id', p_tenant, 'space_id', p_space, 'unit_id', v_id)) AS given;
+        IF p_write ->> 'request_id' IS NOT NULL THEN
+            INSERT INTO perdure.work_requests (tenant_id, space_id, unit_id, request_id, fingerprint)
+            VALUES (p_tenant, p_space, v_id, p_write ->> 'request_id', p_write ->> 'fingerprint');
+        END IF;
+        IF v_new.parent_id IS NOT NULL AND p_write ->> 'parent_step' IS NOT NULL THEN
+            PERFORM perdure.step_work_parent(p_tenant, p_space, v_new.parent_id, p_write ->> 'parent_step');
+        END IF;
+        PERFORM perdure.keep_audit(p_tenant, p_container, p_audit);
+        v_result := jsonb_build_object('version', v_new.version, 'beats', v_new.beats, 'heartbeat_at',
+            v_new.heartbeat_at, 'child_count', v_new.child_count, 'finished_child_count', v_new.finished_child_count);
+    END IF;
+    v_context := perdure.leave_tenant(v_context);
+    RETURN v_result;
+END
+$$;
+
+ALTER FUNCTION perdure.commit_work(p_tenant uuid, p_slug text, p_space uuid, p_container uuid, p_write jsonb, p_audit text, p_patience_ms integer) OWNER TO perdure_owner;
+
 CREATE FUNCTION perdure.configure_log(p_tenant uuid, p_slug text, p_log jsonb, p_settings jsonb, p_if_version bigint, p_audit text, p_patience_ms integer) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -711,6 +826,35 @@ END
 $$;
 
 ALTER FUNCTION perdure.delete_object(p_tenant uuid, p_space uuid, p_digest bytea, p_before timestamp with time zone, p_patience_ms integer) OWNER TO perdure_owner;
+
+CREATE FUNCTION perdure.delete_work(p_tenant uuid, p_space uuid, p_container uuid, p_unit uuid, p_version bigint, p_entries jsonb, p_audit text, p_patience_ms integer) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    v_context text := perdure.enter_store(p_tenant, p_patience_ms);
+    v_found bigint;
+    v_result jsonb := '{"deleted": true}';
+BEGIN
+    SELECT version INTO v_found FROM perdure.work_units
+        WHERE tenant_id = p_tenant AND space_id = p_space AND unit_id = p_unit FOR UPDATE;
+    IF v_found IS DISTINCT FROM p_version
+            OR perdure.work_numbers_taken(p_tenant, p_space, p_unit, p_entries, '[]') THEN
+        v_result := jsonb_build_object('stale', coalesce(v_found, 0));
+    ELSE
+        PERFORM perdure.add_work_entries(p_tenant, p_space, p_unit, p_entries);
+        DELETE FROM perdure.work_attributes WHERE tenant_id = p_tenant AND space_id = p_space AND unit_id = p_unit;
+        DELETE FROM perdure.work_requests WHERE tenant_id = p_tenant AND space_id = p_space AND unit_id = p_unit;
+        DELETE FROM perdure.work_units WHERE tenant_id = p_tenant AND space_id = p_space AND unit_id = p_unit;
+        PERFORM perdure.keep_audit(p_tenant, p_container, p_audit);
+    END IF;
+    v_context := perdure.leave_tenant(v_context);
+    RETURN v_result;
+END
+$$;
+
+ALTER FUNCTION perdure.delete_work(p_tenant uuid, p_space uuid, p_container uuid, p_unit uuid, p_version bigint, p_entries jsonb, p_audit text, p_patience_ms integer) OWNER TO perdure_owner;
 
 CREATE FUNCTION perdure.discard_epoch(p_log perdure.logs) RETURNS bigint
     LANGUAGE plpgsql
@@ -1285,6 +1429,35 @@ $$;
 
 ALTER FUNCTION perdure.guard_row() OWNER TO perdure_owner;
 
+CREATE FUNCTION perdure.guard_work_unit() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    v_free CONSTANT text[] := '{beats,heartbeat_at,child_count,finished_child_count}';
+BEGIN
+    IF (new.tenant_id, new.space_id, new.unit_id, new.instance_id, new.parent_id, new.created_at)
+            IS DISTINCT FROM (old.tenant_id, old.space_id, old.unit_id, old.instance_id, old.parent_id, old.created_at) THEN
+        RAISE EXCEPTION 'the ids and created_at of a unit of work never change' USING ERRCODE = 'PD004';
+    ELSIF new.version <> old.version AND new.version <> old.version + 1
+            OR new.version = old.version AND to_jsonb(new) - v_free <> to_jsonb(old) - v_free THEN
+        RAISE EXCEPTION 'a unit of work changes by saving: its version rises by one with each change'
+            USING ERRCODE = 'PD004';
+    ELSIF new.status <> old.status
+            AND NOT EXISTS (SELECT FROM perdure.work_transitions WHERE source = old.status AND target = new.status)
+            AND NOT EXISTS (
+                SELECT FROM perdure.work_history AS entry
+                WHERE entry.tenant_id = new.tenant_id AND entry.space_id = new.space_id
+                    AND entry.unit_id = new.unit_id AND entry.sequence > old.history_sequence
+                    AND entry.sequence <= new.history_sequence AND entry.event = 'CONSTITUTIONAL_WAIVER') THEN
+        RAISE EXCEPTION 'unit of work % cannot go from % to %', new.unit_id, old.status, new.status
+            USING ERRCODE = 'PD003', HINT = 'A waiver with its reason allows it, and stays in the history.';
+    END IF;
+    RETURN new;
+END
+$$;
+
+ALTER FUNCTION perdure.guard_work_unit() OWNER TO perdure_owner;
+
 CREATE FUNCTION perdure.hold_container(p_tenant uuid, p_slug text, p_rows jsonb) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -1559,6 +1732,32 @@ $$;
 
 ALTER FUNCTION perdure.leave_tenant(p_context text) OWNER TO perdure_owner;
 
+CREATE FUNCTION perdure.load_work(p_tenant uuid, p_space uuid, p_unit uuid) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    v_context text := perdure.enter_tenant(p_tenant, NULL);
+    v_result jsonb;
+BEGIN
+    SELECT jsonb_build_object('unit', perdure.work_json(unit), 'attributes', coalesce((
+            SELECT jsonb_agg(to_jsonb(newest) - 'tenant_id' - 'space_id' - 'unit_id')
+            FROM (
+                SELECT DISTINCT ON (kept.key) kept.* FROM perdure.work_attributes AS kept
+                WHERE kept.tenant_id = p_tenant AND kept.space_id = p_space AND kept.unit_id = p_unit
+                ORDER BY kept.key, kept.version DESC
+            ) AS newest), '[]'))
+        INTO v_result
+    FROM perdure.work_units AS unit
+    WHERE unit.tenant_id = p_tenant AND unit.space_id = p_space AND unit.unit_id = p_unit;
+    v_context := perdure.leave_tenant(v_context);
+    RETURN v_result;
+END
+$$;
+
+ALTER FUNCTION perdure.load_work(p_tenant uuid, p_space uuid, p_unit uuid) OWNER TO perdure_owner;
+
 CREATE FUNCTION perdure.log_end(p_touched timestamp with time zone, p_ttl_s bigint, p_expires timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE sql STABLE
     AS $$SELECT least(p_expires, p_touched + p_ttl_s * interval '1 second')$$;
@@ -1640,6 +1839,75 @@ END
 $$;
 
 ALTER FUNCTION perdure.put_object(p_tenant uuid, p_slug text, p_space uuid, p_name text, p_digest bytea, p_size_bytes bigint, p_media_type text, p_chunks bytea[], p_patience_ms integer) OWNER TO perdure_owner;
+
+CREATE TABLE perdure.work_units (
+    tenant_id uuid NOT NULL,
+    space_id uuid NOT NULL,
+    unit_id uuid NOT NULL,
+    instance_id text NOT NULL COLLATE pg_catalog."C",
+    schema text NOT NULL COLLATE pg_catalog."C",
+    status perdure.work_status NOT NULL,
+    version bigint NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    history_sequence bigint NOT NULL,
+    history_hash perdure.sha256_hex,
+    content_hash perdure.sha256_hex,
+    hash_scheme text COLLATE pg_catalog."C",
+    target perdure.work_status,
+    interaction_id text COLLATE pg_catalog."C",
+    actor_id text COLLATE pg_catalog."C",
+    role_id text COLLATE pg_catalog."C",
+    parent_id uuid,
+    lease_owner text COLLATE pg_catalog."C",
+    heartbeat_at timestamp with time zone,
+    beats bigint NOT NULL,
+    interaction_count bigint NOT NULL,
+    interactions_max bigint,
+    retry_count bigint NOT NULL,
+    child_count bigint NOT NULL,
+    finished_child_count bigint NOT NULL,
+    CONSTRAINT ck_work_units_children CHECK (((finished_child_count >= 0) AND (finished_child_count <= child_count))),
+    CONSTRAINT ck_work_units_version CHECK ((version >= 1))
+)
+WITH (fillfactor='80');
+
+ALTER TABLE ONLY perdure.work_units FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE perdure.work_units OWNER TO perdure_owner;
+
+CREATE FUNCTION perdure.put_work_unit(p_old perdure.work_units, p_new perdure.work_units) RETURNS perdure.work_units
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    v_new perdure.work_units := p_new;
+BEGIN
+    IF p_old.unit_id IS NULL THEN
+        INSERT INTO perdure.work_units VALUES (v_new.*) ON CONFLICT DO NOTHING;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'the unit was made by somebody else meanwhile' USING ERRCODE = 'serialization_failure';
+        END IF;
+        RETURN v_new;
+    END IF;
+    v_new.beats := greatest(p_old.beats, p_new.beats);
+    v_new.heartbeat_at := CASE WHEN p_new.heartbeat_at IS NULL THEN NULL
+        ELSE greatest(p_old.heartbeat_at, p_new.heartbeat_at) END;
+    v_new.child_count := p_old.child_count;
+    v_new.finished_child_count := p_old.finished_child_count;
+    UPDATE perdure.work_units SET
+            instance_id = v_new.instance_id, schema = v_new.schema, status = v_new.status, version = v_new.version,
+            created_at = v_new.created_at, updated_at = v_new.updated_at, history_sequence = v_new.history_sequence,
+            history_hash = v_new.history_hash, content_hash = v_new.content_hash, hash_scheme = v_new.hash_scheme,
+            target = v_new.target, interaction_id = v_new.interaction_id, actor_id = v_new.actor_id,
+            role_id = v_new.role_id, parent_id = v_new.parent_id, lease_owner = v_new.lease_owner,
+            heartbeat_at = v_new.heartbeat_at, beats = v_new.beats, interaction_count = v_new.interaction_count,
+            interactions_max = v_new.interactions_max, retry_count = v_new.retry_count
+        WHERE tenant_id = v_new.tenant_id AND space_id = v_new.space_id AND unit_id = v_new.unit_id;
+    RETURN v_new;
+END
+$$;
+
+ALTER FUNCTION perdure.put_work_unit(p_old perdure.work_units, p_new perdure.work_units) OWNER TO perdure_owner;
 
 CREATE FUNCTION perdure.refuse_content_change() RETURNS trigger
     LANGUAGE plpgsql
@@ -2017,6 +2285,24 @@ $$;
 
 ALTER FUNCTION perdure.settle_run(p_tenant uuid, p_run uuid, p_change jsonb, p_now timestamp with time zone) OWNER TO perdure_owner;
 
+CREATE FUNCTION perdure.step_work_parent(p_tenant uuid, p_space uuid, p_parent uuid, p_step text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    UPDATE perdure.work_units
+        SET child_count = child_count + CASE p_step WHEN 'adopt' THEN 1 ELSE 0 END,
+            finished_child_count = finished_child_count
+                + CASE p_step WHEN 'finish' THEN 1 WHEN 'reopen' THEN -1 ELSE 0 END
+        WHERE tenant_id = p_tenant AND space_id = p_space AND unit_id = p_parent;
+    -- A parent that was deleted meanwhile has nobody to count for; a new child needs one.
+    IF NOT FOUND AND p_step = 'adopt' THEN
+        RAISE EXCEPTION 'there is no unit of work % to be the parent', p_parent USING ERRCODE = 'PD010';
+    END IF;
+END
+$$;
+
+ALTER FUNCTION perdure.step_work_parent(p_tenant uuid, p_space uuid, p_parent uuid, p_step text) OWNER TO perdure_owner;
+
 CREATE FUNCTION perdure.sweep_logs(p_limit bigint, p_entries bigint, p_patience_ms integer) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2161,6 +2447,37 @@ SELECT encode(
 $$;
 
 ALTER FUNCTION perdure.uuid7() OWNER TO perdure_owner;
+
+CREATE FUNCTION perdure.work_json(p_unit perdure.work_units) RETURNS jsonb
+    LANGUAGE sql STABLE
+    AS $$SELECT to_jsonb(p_unit) - 'tenant_id' - 'space_id'$$;
+
+ALTER FUNCTION perdure.work_json(p_unit perdure.work_units) OWNER TO perdure_owner;
+
+CREATE FUNCTION perdure.work_numbers_taken(p_tenant uuid, p_space uuid, p_unit uuid, p_entries jsonb, p_attributes jsonb) RETURNS boolean
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    -- LIMIT keeps each number a look-up of its own, whatever the planner takes the unit for.
+    RETURN EXISTS (
+        SELECT FROM jsonb_array_elements(p_entries) AS entry
+        CROSS JOIN LATERAL (
+            SELECT FROM perdure.work_history AS kept
+            WHERE kept.tenant_id = p_tenant AND kept.space_id = p_space AND kept.unit_id = p_unit
+                AND kept.sequence = (entry ->> 'sequence')::bigint
+            LIMIT 1) AS found
+    ) OR EXISTS (
+        SELECT FROM jsonb_array_elements(p_attributes) AS given (attribute)
+        CROSS JOIN LATERAL (
+            SELECT FROM perdure.work_attributes AS kept
+            WHERE kept.tenant_id = p_tenant AND kept.space_id = p_space AND kept.unit_id = p_unit
+                AND kept.key = attribute ->> 'key' AND kept.version = (attribute ->> 'version')::bigint
+            LIMIT 1) AS found
+    );
+END
+$$;
+
+ALTER FUNCTION perdure.work_numbers_taken(p_tenant uuid, p_space uuid, p_unit uuid, p_entries jsonb, p_attributes jsonb) OWNER TO perdure_owner;
 
 CREATE FUNCTION perdure.write_change(p_tenant uuid, p_change jsonb, p_now timestamp with time zone) RETURNS jsonb
     LANGUAGE plpgsql
@@ -2366,6 +2683,37 @@ END
 $$;
 
 ALTER FUNCTION perdure.write_signal(p_tenant uuid, p_signal jsonb, p_content jsonb, p_change jsonb, p_now timestamp with time zone) OWNER TO perdure_owner;
+
+CREATE FUNCTION perdure.write_telemetry(p_tenant uuid, p_slug text, p_space uuid, p_name text, p_ids uuid[], p_types text[], p_times timestamp with time zone[], p_instances text[], p_units text[], p_actors text[], p_roles text[], p_interactions text[], p_details text[], p_errors text[], p_patience_ms integer) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    v_context text := perdure.enter_store(p_tenant, p_patience_ms);
+    v_kept bigint;
+BEGIN
+    PERFORM FROM perdure.telemetry_spaces WHERE tenant_id = p_tenant AND space_id = p_space;
+    IF NOT FOUND THEN
+        PERFORM perdure.require_tenant(p_tenant, p_slug);
+        INSERT INTO perdure.telemetry_spaces (tenant_id, space_id, space) VALUES (p_tenant, p_space, p_name)
+            ON CONFLICT DO NOTHING;
+    END IF;
+    INSERT INTO perdure.telemetry_entries (tenant_id, space_id, entry_id, log_type, occurred_at, instance_id, unit_id,
+        actor_id, role_id, interaction_id, event_details, error_metadata)
+    SELECT p_tenant, p_space, entry_id, log_type, occurred_at, instance_id, unit_id, actor_id, role_id, interaction_id,
+        event_details::json, error_metadata::json
+    FROM unnest(p_ids, p_types, p_times, p_instances, p_units, p_actors, p_roles, p_interactions, p_details, p_errors)
+        AS batch (entry_id, log_type, occurred_at, instance_id, unit_id, actor_id, role_id, interaction_id,
+            event_details, error_metadata)
+    ON CONFLICT DO NOTHING;
+    GET DIAGNOSTICS v_kept = ROW_COUNT;
+    v_context := perdure.leave_tenant(v_context);
+    RETURN v_kept;
+END
+$$;
+
+ALTER FUNCTION perdure.write_telemetry(p_tenant uuid, p_slug text, p_space uuid, p_name text, p_ids uuid[], p_types text[], p_times timestamp with time zone[], p_instances text[], p_units text[], p_actors text[], p_roles text[], p_interactions text[], p_details text[], p_errors text[], p_patience_ms integer) OWNER TO perdure_owner;
 
 CREATE TABLE perdure.audit_trail (
     tenant_id uuid NOT NULL,
@@ -2816,6 +3164,36 @@ ALTER TABLE ONLY perdure.store_audit FORCE ROW LEVEL SECURITY;
 
 ALTER TABLE perdure.store_audit OWNER TO perdure_owner;
 
+CREATE TABLE perdure.telemetry_entries (
+    tenant_id uuid NOT NULL,
+    space_id uuid NOT NULL,
+    entry_id uuid NOT NULL,
+    log_type perdure.telemetry_type NOT NULL,
+    occurred_at timestamp with time zone NOT NULL,
+    instance_id character varying(255) NOT NULL COLLATE pg_catalog."C",
+    unit_id character varying(255) COLLATE pg_catalog."C",
+    actor_id character varying(255) COLLATE pg_catalog."C",
+    role_id character varying(255) COLLATE pg_catalog."C",
+    interaction_id character varying(255) COLLATE pg_catalog."C",
+    event_details json,
+    error_metadata json
+);
+
+ALTER TABLE ONLY perdure.telemetry_entries FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE perdure.telemetry_entries OWNER TO perdure_owner;
+
+CREATE TABLE perdure.telemetry_spaces (
+    tenant_id uuid NOT NULL,
+    space_id uuid NOT NULL,
+    space text NOT NULL COLLATE pg_catalog."C",
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE ONLY perdure.telemetry_spaces FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE perdure.telemetry_spaces OWNER TO perdure_owner;
+
 CREATE TABLE perdure.tenant_sequences (
     tenant_id uuid NOT NULL,
     last_number bigint DEFAULT 0 NOT NULL,
@@ -2906,6 +3284,70 @@ ALTER TABLE ONLY perdure.versioned_rows FORCE ROW LEVEL SECURITY;
 
 ALTER TABLE perdure.versioned_rows OWNER TO perdure_owner;
 
+CREATE TABLE perdure.work_attributes (
+    tenant_id uuid NOT NULL,
+    space_id uuid NOT NULL,
+    unit_id uuid NOT NULL,
+    key text NOT NULL COLLATE pg_catalog."C",
+    version bigint NOT NULL,
+    value text,
+    sequence bigint NOT NULL,
+    actor_id text COLLATE pg_catalog."C",
+    recorded_at timestamp with time zone NOT NULL
+);
+
+ALTER TABLE ONLY perdure.work_attributes FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE perdure.work_attributes OWNER TO perdure_owner;
+
+CREATE TABLE perdure.work_history (
+    tenant_id uuid NOT NULL,
+    space_id uuid NOT NULL,
+    unit_id uuid NOT NULL,
+    sequence bigint NOT NULL,
+    history_id uuid NOT NULL,
+    instance_id text NOT NULL COLLATE pg_catalog."C",
+    event perdure.work_event NOT NULL,
+    previous_status perdure.work_status,
+    new_status perdure.work_status NOT NULL,
+    previous_state_hash perdure.sha256_hex,
+    new_state_hash perdure.sha256_hex NOT NULL,
+    previous_interaction_id text COLLATE pg_catalog."C",
+    new_interaction_id text COLLATE pg_catalog."C",
+    actor_id text COLLATE pg_catalog."C",
+    transition_timestamp timestamp with time zone NOT NULL,
+    reasoning text,
+    transition_metadata text,
+    changes text NOT NULL,
+    hash_scheme text NOT NULL COLLATE pg_catalog."C",
+    previous_entry_hash perdure.sha256_hex,
+    entry_hash perdure.sha256_hex NOT NULL,
+    CONSTRAINT ck_work_history_sequence CHECK ((sequence >= 1))
+);
+
+ALTER TABLE ONLY perdure.work_history FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE perdure.work_history OWNER TO perdure_owner;
+
+CREATE TABLE perdure.work_requests (
+    tenant_id uuid NOT NULL,
+    space_id uuid NOT NULL,
+    unit_id uuid NOT NULL,
+    request_id text NOT NULL COLLATE pg_catalog."C",
+    fingerprint text NOT NULL COLLATE pg_catalog."C"
+);
+
+ALTER TABLE ONLY perdure.work_requests FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE perdure.work_requests OWNER TO perdure_owner;
+
+CREATE TABLE perdure.work_transitions (
+    source perdure.work_status NOT NULL,
+    target perdure.work_status NOT NULL
+);
+
+ALTER TABLE perdure.work_transitions OWNER TO perdure_owner;
+
 ALTER TABLE ONLY perdure.audit_trail
     ADD CONSTRAINT pk_audit_trail PRIMARY KEY (tenant_id, id);
 
@@ -2978,6 +3420,12 @@ ALTER TABLE ONLY perdure.steps
 ALTER TABLE ONLY perdure.store_audit
     ADD CONSTRAINT pk_store_audit PRIMARY KEY (tenant_id, container_id, audit_id);
 
+ALTER TABLE ONLY perdure.telemetry_entries
+    ADD CONSTRAINT pk_telemetry_entries PRIMARY KEY (tenant_id, space_id, entry_id);
+
+ALTER TABLE ONLY perdure.telemetry_spaces
+    ADD CONSTRAINT pk_telemetry_spaces PRIMARY KEY (tenant_id, space_id);
+
 ALTER TABLE ONLY perdure.tenant_sequences
     ADD CONSTRAINT pk_tenant_sequences PRIMARY KEY (tenant_id);
 
@@ -2992,6 +3440,21 @@ ALTER TABLE ONLY perdure.user_tenants
 
 ALTER TABLE ONLY perdure.versioned_rows
     ADD CONSTRAINT pk_versioned_rows PRIMARY KEY (tenant_id, container_id, key);
+
+ALTER TABLE ONLY perdure.work_attributes
+    ADD CONSTRAINT pk_work_attributes PRIMARY KEY (tenant_id, space_id, unit_id, key, version);
+
+ALTER TABLE ONLY perdure.work_history
+    ADD CONSTRAINT pk_work_history PRIMARY KEY (tenant_id, space_id, unit_id, sequence);
+
+ALTER TABLE ONLY perdure.work_requests
+    ADD CONSTRAINT pk_work_requests PRIMARY KEY (tenant_id, space_id, unit_id, request_id);
+
+ALTER TABLE ONLY perdure.work_transitions
+    ADD CONSTRAINT pk_work_transitions PRIMARY KEY (source, target);
+
+ALTER TABLE ONLY perdure.work_units
+    ADD CONSTRAINT pk_work_units PRIMARY KEY (tenant_id, space_id, unit_id);
 
 ALTER TABLE ONLY perdure.effects
     ADD CONSTRAINT uq_effects_idempotency_key UNIQUE (tenant_id, idempotency_key);
@@ -3098,6 +3561,30 @@ CREATE INDEX idx_user_tenants_tenant_id ON perdure.user_tenants USING btree (ten
 
 CREATE INDEX idx_versioned_rows_end ON perdure.versioned_rows USING btree (tenant_id, expires_at) WHERE (expires_at IS NOT NULL);
 
+CREATE INDEX idx_work_history_actor ON perdure.work_history USING btree (tenant_id, space_id, actor_id, transition_timestamp, history_id) WHERE (actor_id IS NOT NULL);
+
+CREATE INDEX idx_work_history_instance ON perdure.work_history USING btree (tenant_id, space_id, instance_id, transition_timestamp, history_id);
+
+CREATE INDEX idx_work_history_instance_actor ON perdure.work_history USING btree (tenant_id, space_id, instance_id, actor_id, transition_timestamp, history_id) WHERE (actor_id IS NOT NULL);
+
+CREATE INDEX idx_work_history_time ON perdure.work_history USING btree (tenant_id, space_id, transition_timestamp, history_id);
+
+CREATE INDEX idx_work_units_instance ON perdure.work_units USING btree (tenant_id, space_id, instance_id, created_at, unit_id);
+
+CREATE INDEX idx_work_units_made ON perdure.work_units USING btree (tenant_id, space_id, created_at, unit_id);
+
+CREATE INDEX idx_work_units_parent ON perdure.work_units USING btree (tenant_id, space_id, parent_id, created_at, unit_id) WHERE (parent_id IS NOT NULL);
+
+CREATE INDEX idx_work_units_stale ON perdure.work_units USING btree (tenant_id, space_id, heartbeat_at, unit_id) WHERE (((status)::text = 'ACTIVE'::text) AND (heartbeat_at IS NOT NULL));
+
+CREATE INDEX idx_work_units_status ON perdure.work_units USING btree (tenant_id, space_id, status, created_at, unit_id);
+
+CREATE INDEX ix_telemetry_entries_instance ON perdure.telemetry_entries USING btree (tenant_id, space_id, instance_id, log_type, entry_id);
+
+CREATE INDEX ix_telemetry_entries_type ON perdure.telemetry_entries USING btree (tenant_id, space_id, log_type, entry_id);
+
+CREATE INDEX ix_telemetry_entries_unit ON perdure.telemetry_entries USING btree (tenant_id, space_id, unit_id, log_type, entry_id) WHERE (unit_id IS NOT NULL);
+
 CREATE TRIGGER append_only BEFORE UPDATE ON perdure.log_entries FOR EACH STATEMENT EXECUTE FUNCTION perdure.refuse_record_change();
 
 CREATE TRIGGER append_only BEFORE UPDATE OR TRUNCATE ON perdure.object_chunks FOR EACH STATEMENT EXECUTE FUNCTION perdure.refuse_record_change();
@@ -3109,6 +3596,12 @@ CREATE TRIGGER append_only BEFORE UPDATE OR TRUNCATE ON perdure.route_events FOR
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON perdure.route_history FOR EACH STATEMENT EXECUTE FUNCTION perdure.refuse_record_change();
 
 CREATE TRIGGER append_only BEFORE UPDATE OR TRUNCATE ON perdure.store_audit FOR EACH STATEMENT EXECUTE FUNCTION perdure.refuse_record_change();
+
+CREATE TRIGGER append_only BEFORE UPDATE OR TRUNCATE ON perdure.telemetry_entries FOR EACH STATEMENT EXECUTE FUNCTION perdure.refuse_record_change();
+
+CREATE TRIGGER append_only BEFORE UPDATE OR TRUNCATE ON perdure.work_attributes FOR EACH STATEMENT EXECUTE FUNCTION perdure.refuse_record_change();
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON perdure.work_history FOR EACH STATEMENT EXECUTE FUNCTION perdure.refuse_record_change();
 
 CREATE TRIGGER content BEFORE UPDATE ON perdure.effects FOR EACH ROW WHEN (((old.effect_spec IS DISTINCT FROM new.effect_spec) OR ((old.idempotency_key)::text <> (new.idempotency_key)::text))) EXECUTE FUNCTION perdure.refuse_content_change('the effect specification');
 
@@ -3129,6 +3622,8 @@ CREATE TRIGGER guard BEFORE UPDATE ON perdure.signals FOR EACH ROW EXECUTE FUNCT
 CREATE TRIGGER guard BEFORE UPDATE ON perdure.steps FOR EACH ROW EXECUTE FUNCTION perdure.guard_row('STEP', '{COMPLETED,FAILED,SKIPPED}');
 
 CREATE TRIGGER guard BEFORE UPDATE ON perdure.tool_calls FOR EACH ROW EXECUTE FUNCTION perdure.guard_row('TOOL_CALL', '{COMPLETED,FAILED}');
+
+CREATE TRIGGER guard BEFORE UPDATE ON perdure.work_units FOR EACH ROW EXECUTE FUNCTION perdure.guard_work_unit();
 
 CREATE TRIGGER late_addition BEFORE INSERT ON perdure.effects FOR EACH ROW EXECUTE FUNCTION perdure.refuse_late_addition();
 
@@ -3185,6 +3680,9 @@ ALTER TABLE ONLY perdure.runs
 ALTER TABLE ONLY perdure.steps
     ADD CONSTRAINT fk_steps_runs FOREIGN KEY (tenant_id, run_id) REFERENCES perdure.runs(tenant_id, id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY perdure.telemetry_spaces
+    ADD CONSTRAINT fk_telemetry_spaces_tenants FOREIGN KEY (tenant_id) REFERENCES perdure.tenants(tenant_id);
+
 ALTER TABLE ONLY perdure.tenant_sequences
     ADD CONSTRAINT fk_tenant_sequences_tenants FOREIGN KEY (tenant_id) REFERENCES perdure.tenants(tenant_id);
 
@@ -3196,6 +3694,18 @@ ALTER TABLE ONLY perdure.tool_calls
 
 ALTER TABLE ONLY perdure.user_tenants
     ADD CONSTRAINT fk_user_tenants_tenants FOREIGN KEY (tenant_id) REFERENCES perdure.tenants(tenant_id);
+
+ALTER TABLE ONLY perdure.work_attributes
+    ADD CONSTRAINT fk_work_attributes_units FOREIGN KEY (tenant_id, space_id, unit_id) REFERENCES perdure.work_units(tenant_id, space_id, unit_id);
+
+ALTER TABLE ONLY perdure.work_history
+    ADD CONSTRAINT fk_work_history_tenants FOREIGN KEY (tenant_id) REFERENCES perdure.tenants(tenant_id);
+
+ALTER TABLE ONLY perdure.work_requests
+    ADD CONSTRAINT fk_work_requests_units FOREIGN KEY (tenant_id, space_id, unit_id) REFERENCES perdure.work_units(tenant_id, space_id, unit_id);
+
+ALTER TABLE ONLY perdure.work_units
+    ADD CONSTRAINT fk_work_units_tenants FOREIGN KEY (tenant_id) REFERENCES perdure.tenants(tenant_id);
 
 CREATE POLICY administration ON perdure.tenants TO perdure_owner USING (true) WITH CHECK (true);
 
@@ -3231,6 +3741,8 @@ CREATE POLICY readable ON perdure.route_registry FOR SELECT USING (true);
 
 CREATE POLICY readable ON perdure.status_transitions FOR SELECT USING (true);
 
+CREATE POLICY readable ON perdure.work_transitions FOR SELECT USING (true);
+
 CREATE POLICY relay_select ON perdure.outbox_events FOR SELECT TO perdure_relay USING (true);
 
 CREATE POLICY relay_select ON perdure.steps FOR SELECT TO perdure_relay USING ((((step_type)::text = 'WAIT'::text) AND ((status)::text = 'RUNNING'::text)));
@@ -3258,6 +3770,10 @@ ALTER TABLE perdure.status_transitions ENABLE ROW LEVEL SECURITY;
 ALTER TABLE perdure.steps ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE perdure.store_audit ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE perdure.telemetry_entries ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE perdure.telemetry_spaces ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY tenant_delete ON perdure.audit_trail FOR DELETE USING ((tenant_id = perdure.current_tenant_id()));
 
@@ -3299,6 +3815,10 @@ CREATE POLICY tenant_delete ON perdure.steps FOR DELETE USING ((tenant_id = perd
 
 CREATE POLICY tenant_delete ON perdure.store_audit FOR DELETE USING ((tenant_id = perdure.current_tenant_id()));
 
+CREATE POLICY tenant_delete ON perdure.telemetry_entries FOR DELETE USING ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_delete ON perdure.telemetry_spaces FOR DELETE USING ((tenant_id = perdure.current_tenant_id()));
+
 CREATE POLICY tenant_delete ON perdure.tenant_sequences FOR DELETE USING ((tenant_id = perdure.current_tenant_id()));
 
 CREATE POLICY tenant_delete ON perdure.tenants FOR DELETE USING ((tenant_id = perdure.current_tenant_id()));
@@ -3308,6 +3828,14 @@ CREATE POLICY tenant_delete ON perdure.tool_calls FOR DELETE USING ((tenant_id =
 CREATE POLICY tenant_delete ON perdure.user_tenants FOR DELETE USING ((tenant_id = perdure.current_tenant_id()));
 
 CREATE POLICY tenant_delete ON perdure.versioned_rows FOR DELETE USING ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_delete ON perdure.work_attributes FOR DELETE USING ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_delete ON perdure.work_history FOR DELETE USING ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_delete ON perdure.work_requests FOR DELETE USING ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_delete ON perdure.work_units FOR DELETE USING ((tenant_id = perdure.current_tenant_id()));
 
 CREATE POLICY tenant_insert ON perdure.audit_trail FOR INSERT WITH CHECK ((tenant_id = perdure.current_tenant_id()));
 
@@ -3349,6 +3877,10 @@ CREATE POLICY tenant_insert ON perdure.steps FOR INSERT WITH CHECK ((tenant_id =
 
 CREATE POLICY tenant_insert ON perdure.store_audit FOR INSERT WITH CHECK ((tenant_id = perdure.current_tenant_id()));
 
+CREATE POLICY tenant_insert ON perdure.telemetry_entries FOR INSERT WITH CHECK ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_insert ON perdure.telemetry_spaces FOR INSERT WITH CHECK ((tenant_id = perdure.current_tenant_id()));
+
 CREATE POLICY tenant_insert ON perdure.tenant_sequences FOR INSERT WITH CHECK ((tenant_id = perdure.current_tenant_id()));
 
 CREATE POLICY tenant_insert ON perdure.tenants FOR INSERT WITH CHECK ((tenant_id = perdure.current_tenant_id()));
@@ -3358,6 +3890,14 @@ CREATE POLICY tenant_insert ON perdure.tool_calls FOR INSERT WITH CHECK ((tenant
 CREATE POLICY tenant_insert ON perdure.user_tenants FOR INSERT WITH CHECK ((tenant_id = perdure.current_tenant_id()));
 
 CREATE POLICY tenant_insert ON perdure.versioned_rows FOR INSERT WITH CHECK ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_insert ON perdure.work_attributes FOR INSERT WITH CHECK ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_insert ON perdure.work_history FOR INSERT WITH CHECK ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_insert ON perdure.work_requests FOR INSERT WITH CHECK ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_insert ON perdure.work_units FOR INSERT WITH CHECK ((tenant_id = perdure.current_tenant_id()));
 
 CREATE POLICY tenant_select ON perdure.audit_trail FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
 
@@ -3399,6 +3939,10 @@ CREATE POLICY tenant_select ON perdure.steps FOR SELECT USING ((tenant_id = perd
 
 CREATE POLICY tenant_select ON perdure.store_audit FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
 
+CREATE POLICY tenant_select ON perdure.telemetry_entries FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_select ON perdure.telemetry_spaces FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
+
 CREATE POLICY tenant_select ON perdure.tenant_sequences FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
 
 CREATE POLICY tenant_select ON perdure.tenants FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
@@ -3408,6 +3952,14 @@ CREATE POLICY tenant_select ON perdure.tool_calls FOR SELECT USING ((tenant_id =
 CREATE POLICY tenant_select ON perdure.user_tenants FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
 
 CREATE POLICY tenant_select ON perdure.versioned_rows FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_select ON perdure.work_attributes FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_select ON perdure.work_history FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_select ON perdure.work_requests FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_select ON perdure.work_units FOR SELECT USING ((tenant_id = perdure.current_tenant_id()));
 
 ALTER TABLE perdure.tenant_sequences ENABLE ROW LEVEL SECURITY;
 
@@ -3451,6 +4003,10 @@ CREATE POLICY tenant_update ON perdure.steps FOR UPDATE USING ((tenant_id = perd
 
 CREATE POLICY tenant_update ON perdure.store_audit FOR UPDATE USING ((tenant_id = perdure.current_tenant_id())) WITH CHECK ((tenant_id = perdure.current_tenant_id()));
 
+CREATE POLICY tenant_update ON perdure.telemetry_entries FOR UPDATE USING ((tenant_id = perdure.current_tenant_id())) WITH CHECK ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_update ON perdure.telemetry_spaces FOR UPDATE USING ((tenant_id = perdure.current_tenant_id())) WITH CHECK ((tenant_id = perdure.current_tenant_id()));
+
 CREATE POLICY tenant_update ON perdure.tenant_sequences FOR UPDATE USING ((tenant_id = perdure.current_tenant_id())) WITH CHECK ((tenant_id = perdure.current_tenant_id()));
 
 CREATE POLICY tenant_update ON perdure.tenants FOR UPDATE USING ((tenant_id = perdure.current_tenant_id())) WITH CHECK ((tenant_id = perdure.current_tenant_id()));
@@ -3461,6 +4017,14 @@ CREATE POLICY tenant_update ON perdure.user_tenants FOR UPDATE USING ((tenant_id
 
 CREATE POLICY tenant_update ON perdure.versioned_rows FOR UPDATE USING ((tenant_id = perdure.current_tenant_id())) WITH CHECK ((tenant_id = perdure.current_tenant_id()));
 
+CREATE POLICY tenant_update ON perdure.work_attributes FOR UPDATE USING ((tenant_id = perdure.current_tenant_id())) WITH CHECK ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_update ON perdure.work_history FOR UPDATE USING ((tenant_id = perdure.current_tenant_id())) WITH CHECK ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_update ON perdure.work_requests FOR UPDATE USING ((tenant_id = perdure.current_tenant_id())) WITH CHECK ((tenant_id = perdure.current_tenant_id()));
+
+CREATE POLICY tenant_update ON perdure.work_units FOR UPDATE USING ((tenant_id = perdure.current_tenant_id())) WITH CHECK ((tenant_id = perdure.current_tenant_id()));
+
 ALTER TABLE perdure.tenants ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE perdure.tool_calls ENABLE ROW LEVEL SECURITY;
@@ -3469,12 +4033,24 @@ ALTER TABLE perdure.user_tenants ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE perdure.versioned_rows ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE perdure.work_attributes ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE perdure.work_history ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE perdure.work_requests ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE perdure.work_transitions ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE perdure.work_units ENABLE ROW LEVEL SECURITY;
+
 GRANT USAGE ON SCHEMA perdure TO perdure_app;
 GRANT USAGE ON SCHEMA perdure TO perdure_relay;
 GRANT USAGE ON SCHEMA perdure TO perdure_maintenance;
 
 REVOKE ALL ON FUNCTION perdure.add_object_chunks(p_tenant uuid, p_space uuid, p_digest bytea, p_first integer, p_chunks bytea[], p_patience_ms integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION perdure.add_object_chunks(p_tenant uuid, p_space uuid, p_digest bytea, p_first integer, p_chunks bytea[], p_patience_ms integer) TO perdure_app;
+
+REVOKE ALL ON FUNCTION perdure.add_work_entries(p_tenant uuid, p_space uuid, p_unit uuid, p_entries jsonb) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION perdure.admit(p_tenant uuid, p_slug text, p_user uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION perdure.admit(p_tenant uuid, p_slug text, p_user uuid) TO perdure_app;
@@ -3485,6 +4061,9 @@ REVOKE ALL ON FUNCTION perdure.announce_change(p_tenant uuid, p_before bigint, p
 
 REVOKE ALL ON FUNCTION perdure.append_log(p_tenant uuid, p_slug text, p_log jsonb, p_ids text[], p_fingerprints text[], p_bodies bytea[], p_expected bigint, p_settings jsonb, p_audit text, p_patience_ms integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION perdure.append_log(p_tenant uuid, p_slug text, p_log jsonb, p_ids text[], p_fingerprints text[], p_bodies bytea[], p_expected bigint, p_settings jsonb, p_audit text, p_patience_ms integer) TO perdure_app;
+
+REVOKE ALL ON FUNCTION perdure.beat_work(p_tenant uuid, p_space uuid, p_unit uuid, p_owner text, p_now timestamp with time zone, p_patience_ms integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION perdure.beat_work(p_tenant uuid, p_space uuid, p_unit uuid, p_owner text, p_now timestamp with time zone, p_patience_ms integer) TO perdure_app;
 
 GRANT SELECT ON TABLE perdure.logs TO perdure_app;
 GRANT SELECT ON TABLE perdure.logs TO perdure_maintenance;
@@ -3517,6 +4096,9 @@ REVOKE ALL ON FUNCTION perdure.commit_many(p_tenant uuid, p_slug text, p_changes
 REVOKE ALL ON FUNCTION perdure.commit_route(p_tenant uuid, p_slug text, p_change jsonb, p_route text, p_history text, p_event text, p_patience_ms integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION perdure.commit_route(p_tenant uuid, p_slug text, p_change jsonb, p_route text, p_history text, p_event text, p_patience_ms integer) TO perdure_app;
 
+REVOKE ALL ON FUNCTION perdure.commit_work(p_tenant uuid, p_slug text, p_space uuid, p_container uuid, p_write jsonb, p_audit text, p_patience_ms integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION perdure.commit_work(p_tenant uuid, p_slug text, p_space uuid, p_container uuid, p_write jsonb, p_audit text, p_patience_ms integer) TO perdure_app;
+
 REVOKE ALL ON FUNCTION perdure.configure_log(p_tenant uuid, p_slug text, p_log jsonb, p_settings jsonb, p_if_version bigint, p_audit text, p_patience_ms integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION perdure.configure_log(p_tenant uuid, p_slug text, p_log jsonb, p_settings jsonb, p_if_version bigint, p_audit text, p_patience_ms integer) TO perdure_app;
 
@@ -3532,6 +4114,9 @@ GRANT ALL ON FUNCTION perdure.current_user_id() TO perdure_maintenance;
 
 REVOKE ALL ON FUNCTION perdure.delete_object(p_tenant uuid, p_space uuid, p_digest bytea, p_before timestamp with time zone, p_patience_ms integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION perdure.delete_object(p_tenant uuid, p_space uuid, p_digest bytea, p_before timestamp with time zone, p_patience_ms integer) TO perdure_app;
+
+REVOKE ALL ON FUNCTION perdure.delete_work(p_tenant uuid, p_space uuid, p_container uuid, p_unit uuid, p_version bigint, p_entries jsonb, p_audit text, p_patience_ms integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION perdure.delete_work(p_tenant uuid, p_space uuid, p_container uuid, p_unit uuid, p_version bigint, p_entries jsonb, p_audit text, p_patience_ms integer) TO perdure_app;
 
 REVOKE ALL ON FUNCTION perdure.discard_epoch(p_log perdure.logs) FROM PUBLIC;
 
@@ -3577,6 +4162,8 @@ GRANT ALL ON FUNCTION perdure.finish_route_events(p_event_ids text[], p_patience
 
 REVOKE ALL ON FUNCTION perdure.guard_row() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION perdure.guard_work_unit() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION perdure.hold_container(p_tenant uuid, p_slug text, p_rows jsonb) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION perdure.insert_audit(p_tenant uuid, p_change jsonb, p_now timestamp with time zone) FROM PUBLIC;
@@ -3606,6 +4193,9 @@ REVOKE ALL ON FUNCTION perdure.keep_object_chunks(p_tenant uuid, p_space uuid, p
 
 REVOKE ALL ON FUNCTION perdure.leave_tenant(p_context text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION perdure.load_work(p_tenant uuid, p_space uuid, p_unit uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION perdure.load_work(p_tenant uuid, p_space uuid, p_unit uuid) TO perdure_app;
+
 REVOKE ALL ON FUNCTION perdure.log_end(p_touched timestamp with time zone, p_ttl_s bigint, p_expires timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION perdure.number_events(p_tenant uuid, p_slug text, p_count integer) FROM PUBLIC;
@@ -3616,6 +4206,11 @@ GRANT ALL ON FUNCTION perdure.prune_outbox(p_request jsonb) TO perdure_maintenan
 
 REVOKE ALL ON FUNCTION perdure.put_object(p_tenant uuid, p_slug text, p_space uuid, p_name text, p_digest bytea, p_size_bytes bigint, p_media_type text, p_chunks bytea[], p_patience_ms integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION perdure.put_object(p_tenant uuid, p_slug text, p_space uuid, p_name text, p_digest bytea, p_size_bytes bigint, p_media_type text, p_chunks bytea[], p_patience_ms integer) TO perdure_app;
+
+GRANT SELECT ON TABLE perdure.work_units TO perdure_app;
+GRANT SELECT ON TABLE perdure.work_units TO perdure_maintenance;
+
+REVOKE ALL ON FUNCTION perdure.put_work_unit(p_old perdure.work_units, p_new perdure.work_units) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION perdure.refuse_content_change() FROM PUBLIC;
 
@@ -3652,6 +4247,8 @@ GRANT ALL ON FUNCTION perdure.restore_rows(p_tenant uuid, p_slug text, p_rows js
 
 REVOKE ALL ON FUNCTION perdure.settle_run(p_tenant uuid, p_run uuid, p_change jsonb, p_now timestamp with time zone) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION perdure.step_work_parent(p_tenant uuid, p_space uuid, p_parent uuid, p_step text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION perdure.sweep_logs(p_limit bigint, p_entries bigint, p_patience_ms integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION perdure.sweep_logs(p_limit bigint, p_entries bigint, p_patience_ms integer) TO perdure_app;
 
@@ -3665,12 +4262,19 @@ REVOKE ALL ON FUNCTION perdure.try_write_change(p_tenant uuid, p_change jsonb, p
 
 REVOKE ALL ON FUNCTION perdure.uuid7() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION perdure.work_json(p_unit perdure.work_units) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION perdure.work_numbers_taken(p_tenant uuid, p_space uuid, p_unit uuid, p_entries jsonb, p_attributes jsonb) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION perdure.write_change(p_tenant uuid, p_change jsonb, p_now timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION perdure.write_rows(p_tenant uuid, p_slug text, p_rows jsonb, p_keys text[], p_values bytea[], p_expires timestamp with time zone[], p_versions bigint[], p_incarnations text[], p_audit text, p_patience_ms integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION perdure.write_rows(p_tenant uuid, p_slug text, p_rows jsonb, p_keys text[], p_values bytea[], p_expires timestamp with time zone[], p_versions bigint[], p_incarnations text[], p_audit text, p_patience_ms integer) TO perdure_app;
 
 REVOKE ALL ON FUNCTION perdure.write_signal(p_tenant uuid, p_signal jsonb, p_content jsonb, p_change jsonb, p_now timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION perdure.write_telemetry(p_tenant uuid, p_slug text, p_space uuid, p_name text, p_ids uuid[], p_types text[], p_times timestamp with time zone[], p_instances text[], p_units text[], p_actors text[], p_roles text[], p_interactions text[], p_details text[], p_errors text[], p_patience_ms integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION perdure.write_telemetry(p_tenant uuid, p_slug text, p_space uuid, p_name text, p_ids uuid[], p_types text[], p_times timestamp with time zone[], p_instances text[], p_units text[], p_actors text[], p_roles text[], p_interactions text[], p_details text[], p_errors text[], p_patience_ms integer) TO perdure_app;
 
 GRANT SELECT ON TABLE perdure.audit_trail TO perdure_app;
 GRANT SELECT ON TABLE perdure.audit_trail TO perdure_maintenance;
@@ -3755,6 +4359,12 @@ GRANT SELECT(status) ON TABLE perdure.steps TO perdure_relay;
 GRANT SELECT ON TABLE perdure.store_audit TO perdure_app;
 GRANT SELECT ON TABLE perdure.store_audit TO perdure_maintenance;
 
+GRANT SELECT ON TABLE perdure.telemetry_entries TO perdure_app;
+GRANT SELECT ON TABLE perdure.telemetry_entries TO perdure_maintenance;
+
+GRANT SELECT ON TABLE perdure.telemetry_spaces TO perdure_app;
+GRANT SELECT ON TABLE perdure.telemetry_spaces TO perdure_maintenance;
+
 GRANT SELECT ON TABLE perdure.tenant_sequences TO perdure_app;
 GRANT SELECT ON TABLE perdure.tenant_sequences TO perdure_maintenance;
 
@@ -3770,6 +4380,18 @@ GRANT SELECT ON TABLE perdure.user_tenants TO perdure_maintenance;
 
 GRANT SELECT ON TABLE perdure.versioned_rows TO perdure_app;
 GRANT SELECT ON TABLE perdure.versioned_rows TO perdure_maintenance;
+
+GRANT SELECT ON TABLE perdure.work_attributes TO perdure_app;
+GRANT SELECT ON TABLE perdure.work_attributes TO perdure_maintenance;
+
+GRANT SELECT ON TABLE perdure.work_history TO perdure_app;
+GRANT SELECT ON TABLE perdure.work_history TO perdure_maintenance;
+
+GRANT SELECT ON TABLE perdure.work_requests TO perdure_app;
+GRANT SELECT ON TABLE perdure.work_requests TO perdure_maintenance;
+
+GRANT SELECT ON TABLE perdure.work_transitions TO perdure_app;
+GRANT SELECT ON TABLE perdure.work_transitions TO perdure_maintenance;
 
 INSERT INTO perdure.status_transitions VALUES ('SIGNAL', '-', 'PENDING');
 INSERT INTO perdure.status_transitions VALUES ('SIGNAL', 'PENDING', 'PROCESSING');
@@ -3803,3 +4425,32 @@ INSERT INTO perdure.status_transitions VALUES ('OUTBOX', 'PROCESSING', 'DEAD_LET
 INSERT INTO perdure.status_transitions VALUES ('OUTBOX', 'FAILED', 'PROCESSING');
 INSERT INTO perdure.status_transitions VALUES ('OUTBOX', 'FAILED', 'DEAD_LETTER');
 INSERT INTO perdure.status_transitions VALUES ('OUTBOX', 'DEAD_LETTER', 'PENDING');
+
+INSERT INTO perdure.work_transitions VALUES ('PENDING', 'ACTIVE');
+INSERT INTO perdure.work_transitions VALUES ('PENDING', 'PAUSED');
+INSERT INTO perdure.work_transitions VALUES ('PENDING', 'FAILED');
+INSERT INTO perdure.work_transitions VALUES ('PENDING', 'FAILED_SECURITY_BREACH');
+INSERT INTO perdure.work_transitions VALUES ('ACTIVE', 'PENDING');
+INSERT INTO perdure.work_transitions VALUES ('ACTIVE', 'PENDING_PILOT_APPROVAL');
+INSERT INTO perdure.work_transitions VALUES ('ACTIVE', 'PAUSED');
+INSERT INTO perdure.work_transitions VALUES ('ACTIVE', 'ZOMBIED_SOFT');
+INSERT INTO perdure.work_transitions VALUES ('ACTIVE', 'COMPLETED');
+INSERT INTO perdure.work_transitions VALUES ('ACTIVE', 'FAILED');
+INSERT INTO perdure.work_transitions VALUES ('ACTIVE', 'FAILED_SECURITY_BREACH');
+INSERT INTO perdure.work_transitions VALUES ('PENDING_PILOT_APPROVAL', 'ACTIVE');
+INSERT INTO perdure.work_transitions VALUES ('PENDING_PILOT_APPROVAL', 'COMPLETED');
+INSERT INTO perdure.work_transitions VALUES ('PENDING_PILOT_APPROVAL', 'FAILED');
+INSERT INTO perdure.work_transitions VALUES ('PENDING_PILOT_APPROVAL', 'ZOMBIED_SOFT');
+INSERT INTO perdure.work_transitions VALUES ('PENDING_PILOT_APPROVAL', 'FAILED_SECURITY_BREACH');
+INSERT INTO perdure.work_transitions VALUES ('PAUSED', 'ACTIVE');
+INSERT INTO perdure.work_transitions VALUES ('PAUSED', 'FAILED_SECURITY_BREACH');
+INSERT INTO perdure.work_transitions VALUES ('ZOMBIED_SOFT', 'ACTIVE');
+INSERT INTO perdure.work_transitions VALUES ('ZOMBIED_SOFT', 'ZOMBIED_DEAD');
+INSERT INTO perdure.work_transitions VALUES ('ZOMBIED_SOFT', 'FAILED_SECURITY_BREACH');
+INSERT INTO perdure.work_transitions VALUES ('ZOMBIED_DEAD', 'FAILED');
+INSERT INTO perdure.work_transitions VALUES ('ZOMBIED_DEAD', 'ARCHIVED');
+INSERT INTO perdure.work_transitions VALUES ('ZOMBIED_DEAD', 'FAILED_SECURITY_BREACH');
+INSERT INTO perdure.work_transitions VALUES ('COMPLETED', 'ARCHIVED');
+INSERT INTO perdure.work_transitions VALUES ('COMPLETED', 'FAILED_SECURITY_BREACH');
+INSERT INTO perdure.work_transitions VALUES ('FAILED', 'ARCHIVED');
+INSERT INTO perdure.work_transitions VALUES ('FAILED', 'FAILED_SECURITY_BREACH');

@@ -10,7 +10,7 @@ from perdure.compose.backends import Lent
 from perdure.compose.database import check_database, refuse_privileged
 from perdure.compose.documents import secret
 from perdure.domain.kinds import Kind
-from perdure.ports.backend import LOGS_AND_ROWS, Backend, BackendRequest, BackendSpec, ConfigField
+from perdure.ports.backend import STORED, Backend, BackendRequest, BackendSpec, ConfigField
 
 
 def spec(lent: Lent) -> BackendSpec:
@@ -20,7 +20,7 @@ def spec(lent: Lent) -> BackendSpec:
         lab_only=False,
         config=(ConfigField(name="dsn", type="secret", about="another database, migrated; left out: the plane's own"),),
         open=partial(_start, lent),
-        kinds=LOGS_AND_ROWS | {Kind.OBJECTS},
+        kinds=STORED | {Kind.OBJECTS},
         cost_notes="what the server costs",
     )
 

@@ -54,6 +54,8 @@ pytest.register_assert_rewrite(
     *(f"{__name__}.streams_{part}" for part in ("appending", "following", "reading")),
     f"{__name__}.tables",
     *(f"{__name__}.tables_{part}" for part in ("rows", "values")),
+    f"{__name__}.telemetry",
+    *(f"{__name__}.telemetry_{part}" for part in ("keeping", "recording")),
     f"{__name__}.turns",
     *(
         f"{__name__}.turns_{part}"
@@ -69,6 +71,10 @@ pytest.register_assert_rewrite(
             "surviving",
         )
     ),
+    f"{__name__}.work",
+    *(f"{__name__}.work_{part}" for part in ("histories", "leases", "limits", "lists", "opening", "parents", "saves")),
+    f"{__name__}.work_facade",
+    *(f"{__name__}.work_facade_{part}" for part in ("opening", "reading", "saving")),
 )
 
 from perdure.testing.contracts.documents import DocumentDriverContract  # noqa: E402 - see above
@@ -92,7 +98,10 @@ from perdure.testing.contracts.rows import RowsContract  # noqa: E402 - see abov
 from perdure.testing.contracts.stores import StoreContract  # noqa: E402 - see above
 from perdure.testing.contracts.streams import StreamsContract  # noqa: E402 - see above
 from perdure.testing.contracts.tables import TablesContract  # noqa: E402 - see above
+from perdure.testing.contracts.telemetry import TelemetryContract  # noqa: E402 - see above
 from perdure.testing.contracts.turns import TurnsContract  # noqa: E402 - see above
+from perdure.testing.contracts.work import WorkContract  # noqa: E402 - see above
+from perdure.testing.contracts.work_facade import WorkFacadeContract  # noqa: E402 - see above
 
 __all__ = [
     "AdditionsContract",
@@ -117,5 +126,8 @@ __all__ = [
     "StoreContract",
     "StreamsContract",
     "TablesContract",
+    "TelemetryContract",
     "TurnsContract",
+    "WorkContract",
+    "WorkFacadeContract",
 ]
