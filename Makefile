@@ -11,8 +11,9 @@ export VENV
 # Tests start hundreds of children: what one has compiled the next one need not, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
 
-# Two workers fill the machines that CI has; a class, or the functions of a file, stay on one, with what they share.
-WORKERS ?= 2
+# Three workers fill the two cores that CI has, for each waits for engines a third of its time; a class, or the functions of
+# a file, stay on one, with what they share.
+WORKERS ?= 3
 PYTEST := $(BIN)/pytest
 
 .PHONY: help setup demo test check contracts bench soak generate lock format

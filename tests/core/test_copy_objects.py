@@ -30,7 +30,7 @@ Moment: TypeAlias = Literal["before", "after"]
 
 ACME: Final = "t_acme"
 WHY: Final = "because a test wants it"
-STRIDE: Final = 5  # every so many calls in the short form
+STRIDE: Final = 11  # every so many calls in the short form
 LARGE: Final = b"ab" * READ_CHUNK_BYTES_MAX + b"tail"
 CONTENTS: Final = (b"", b"one", b"two", b"a fourth")
 

@@ -43,7 +43,7 @@ async def there() -> AsyncIterator[Kept]:
         yield found
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20)
 @given(tree=trees)
 def test_any_directory_comes_back_as_it_was(tree: dict[str, Node]):
     async def round_trip(folder: Path) -> None:
