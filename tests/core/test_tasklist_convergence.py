@@ -208,7 +208,7 @@ def settle(nodes: list[Node]) -> None:
 
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(st.integers(3, 5), STEPS, st.randoms(use_true_random=False))
-def test_replicas_converge_to_the_view_of_the_model(
+def test_fault_19_replicas_converge_to_the_view_of_the_model(
     count: int, steps: list[tuple[str, int, int]], order: random.Random
 ) -> None:
     clocks = [FakeClock() for _ in range(count)]
