@@ -12,6 +12,7 @@ import pytest
 
 from perdure.adapters.documents import work_keys
 from perdure.domain.typed_values import encode_value
+from perdure.domain.work_hash import history_entry_hash
 from perdure.domain.work_results import DriftKind, Work, WorkCheck, WorkVerification
 from perdure.errors import Corrupt, Forbidden, HashDrift, Invalid, NotFound
 from perdure.ports.documents import Document
@@ -132,6 +133,23 @@ async def test_r68_each_stored_hash_is_found_when_it_is_changed(tmp_path: Path, 
             await world.overwrite(unit, kept)
         await world.replace_text(unit, work_keys.UNIT, b'"status":"ACTIVE"', b'"status":"BANANA"')
         assert (await world.work.verify(unit)).fields == ("unit",)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_r68_an_entry_that_was_rewritten_and_hashed_anew_does_not_fit_the_next_one(
+    tmp_path: Path, engine: str
+) -> None:
+    async with open_world(make_driver(engine, tmp_path)()) as world:
+        unit = await prepared(world)
+        (_, _, third, _) = await world.work.get_history(unit)
+        forged = replace(third, reasoning="less")
+        forged = replace(forged, entry_hash=history_entry_hash(forged))
+        place = work_keys.entry_sort(3)
+        await world.replace_text(unit, place, b'"more"', b'"less"')
+        await world.replace_text(unit, place, third.entry_hash.encode(), forged.entry_hash.encode())
+        assert (await world.work.get_history(unit))[2] == forged
+        found = await world.work.verify(unit)
+        assert (found.check, found.first_bad) == (WorkCheck.CHAIN_BROKEN, 4)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
